@@ -1,0 +1,53 @@
+"""The kernels: stock, compositions of stock ops, and (one family a file) Metal kernels of our own.
+
+Adding a kernel means adding one file and one line here.
+"""
+
+from __future__ import annotations
+
+from ..errors import unknown
+from ..problem import Problem
+from . import fingerprint
+from .base import STOCK, Config, Kernel, Op, Parameter, Route
+from .chunk import Chunk
+from .dequantize import Dequantize
+from .pad import Pad
+from .split_k import SplitK
+from .stock import Stock
+from .upcast import Upcast
+
+KERNELS: dict[str, Kernel] = {
+    kernel.name: kernel for kernel in (Stock(), Pad(), Chunk(), Dequantize(), SplitK(), Upcast())
+}
+
+__all__ = [
+    "KERNELS",
+    "STOCK",
+    "Config",
+    "Kernel",
+    "Op",
+    "Parameter",
+    "Route",
+    "accepts",
+    "build",
+    "fingerprint",
+    "kernel",
+]
+
+
+def kernel(name: str) -> Kernel:
+    """The kernel of that name; raises :class:`UsageError` with the nearest names."""
+    if name not in KERNELS:
+        raise unknown("kernel", name, KERNELS)
+    return KERNELS[name]
+
+
+def accepts(route: Route, problem: Problem) -> bool:
+    """Whether the route is of a known kernel, inside its space and legal for the problem."""
+    found = KERNELS.get(route.kernel)
+    return found is not None and found.accepts(problem, route.config)
+
+
+def build(route: Route, problem: Problem) -> Op:
+    """The route as a callable with the op's signature."""
+    return kernel(route.kernel).build(problem, route.config)

@@ -1,0 +1,113 @@
+"""What a kernel is, and what a route is.
+
+A kernel is one way to solve a class of problems; its parameters say what it lets one choose, and a config is one choice
+of all of them. A route is a kernel with a config: the thing that is measured, exported and dispatched. Stock, searched
+and replayed routes are the same object on the same path (the idea of tinygrad's ``codegen/opt``, where heuristic and
+search emit the same actions).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable, Iterable, Mapping, Union
+
+from ..errors import UsageError
+from ..problem import Problem
+
+Value = Union[int, str]
+Config = Mapping[str, Value]
+Op = Callable[..., Any]
+"""A callable with the signature of the MLX op that it stands for."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """A kernel's name and a config, hashable; ``str`` gives ``pad multiple=8 fill=zeros``."""
+
+    kernel: str
+    items: tuple[tuple[str, Value], ...] = ()
+
+    @property
+    def config(self) -> dict[str, Value]:
+        return dict(self.items)
+
+    def __str__(self) -> str:
+        return " ".join([self.kernel, *(f"{name}={value}" for name, value in self.items)])
+
+    @classmethod
+    def of(cls, kernel: str, config: Config | None = None) -> Route:
+        return cls(kernel, tuple((config or {}).items()))
+
+    @classmethod
+    def parse(cls, text: str) -> Route:
+        """Reads what ``str`` writes; values made of digits become integers."""
+        kernel, *pairs = text.split()
+        items = []
+        for pair in pairs:
+            name, equals, value = pair.partition("=")
+            if not equals or not value:
+                raise UsageError(f"route {text!r} has {pair!r}", "a route is KERNEL NAME=VALUE ...")
+            items.append((name, int(value) if value.isdigit() else value))
+        return cls(kernel, tuple(items))
+
+
+STOCK = Route("stock")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One thing to choose: the values it can ever take, as a range of integers or a set of words.
+
+    Candidate values to measure are a subset, listed per kernel in ``configs/spaces/``.
+    """
+
+    low: int = 0
+    high: int = 0
+    words: tuple[str, ...] = ()
+
+    def holds(self, value: object) -> bool:
+        if self.words:
+            return isinstance(value, str) and value in self.words
+        return isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
+
+
+class Kernel:
+    """One way to solve a class of problems. Subclasses set the class attributes and define ``legal`` and ``build``.
+
+    ``parameters`` is ordered: a config lists its values in that order. ``accuracy`` is the largest error, as a multiple
+    of the stock op's, with which the kernel may still be used.
+    """
+
+    name: str = ""
+    summary: str = ""
+    ops: tuple[str, ...] = ()
+    parameters: Mapping[str, Parameter] = {}
+    accuracy: float = 2.0
+
+    def accepts(self, problem: Problem, config: Config) -> bool:
+        """Whether the config lies in the declared space and is legal for the problem."""
+        return (
+            problem.op in self.ops
+            and list(config) == list(self.parameters)
+            and all(self.parameters[name].holds(value) for name, value in config.items())
+            and self.legal(problem, config)
+        )
+
+    def legal(self, problem: Problem, config: Config) -> bool:
+        """Whether a config of the declared space can serve the problem. True unless a kernel says otherwise."""
+        return True
+
+    def same(self, problem: Problem, config: Config) -> object:
+        """Configs with equal values of this do the same work for the problem, so only the first is measured."""
+        return tuple(config.items())
+
+    def build(self, problem: Problem, config: Config) -> Op:
+        """A callable with the signature of ``problem.op`` that computes it this way.
+
+        It has to be right for any arguments of the problem's family, whatever their M.
+        """
+        raise NotImplementedError
+
+    def sources(self) -> Iterable[str]:
+        """Modules whose text decides what the kernel computes: a change there makes its measurements stale."""
+        return (type(self).__module__,)

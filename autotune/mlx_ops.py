@@ -1,0 +1,15 @@
+"""MLX's own ops, kept from before anything may have replaced them in ``mlx.core`` (``autotune.enable`` does)."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+ORIGINAL: dict[str, Callable[..., Any]] = {
+    "matmul": mx.matmul,
+    "addmm": mx.addmm,
+    "quantized_matmul": mx.quantized_matmul,
+}

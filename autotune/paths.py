@@ -1,0 +1,43 @@
+"""Where files live: the project's own data, and the user's.
+
+The project's data (``configs/``, ``tuned_tables/``) lies beside the package in a checkout and inside it in a wheel.
+The user's (studies, tables, locks) lies where the system keeps such things, or under ``AUTOTUNE_DATA``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def _shipped(name: str) -> Path:
+    inside = _PACKAGE / "_data" / name
+    return inside if inside.is_dir() else _PACKAGE.parent / name
+
+
+def configs() -> Path:
+    """``configs/``: chips.yaml, spaces/, workloads/."""
+    return _shipped("configs")
+
+
+def tuned_tables() -> Path:
+    """``tuned_tables/``: the tables that come with the project."""
+    return _shipped("tuned_tables")
+
+
+def user_data() -> Path:
+    """The user's data folder: ``AUTOTUNE_DATA``, else the platform's custom. Not created here."""
+    if given := os.environ.get("AUTOTUNE_DATA"):
+        return Path(given).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "autotune"
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "autotune"
+
+
+def user_tables() -> Path:
+    """Where ``autotune export`` writes by default and the router looks before the shipped tables."""
+    return user_data() / "tables"

@@ -1,0 +1,1 @@
+"""Routing: the table, the router, and the ops that compute through them."""

@@ -1,0 +1,158 @@
+"""From a call's arguments to the callable that computes it: the slow path, taken once for each key of shapes.
+
+MLX does not tell Python an array's strides, so a dense call cannot say whether B is a transposed view. A dense route is
+used where the layouts that were tuned for its (K, N) agree. One that only a single layout was tuned for is used for
+both: it is right for both, and linear layers, which are most of what is tuned, are all of one layout.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import mlx.core as mx
+
+from ..mlx_ops import ORIGINAL
+from ..problem import DEFAULTS, MODES, Problem, Quantization
+from . import ops
+from .router import ROUTERS
+
+_DTYPES = {mx.float32: "f32", mx.float16: "f16", mx.bfloat16: "bf16"}
+
+
+def dense(op: str, a: Any, b: Any, gpu: bool) -> Any:
+    """The callable for a ``matmul`` or ``addmm`` of A and B with these shapes and A's item size."""
+    stock = ORIGINAL[op]
+    routed = {}
+    for dtype in _dtypes_like(a):
+        if op == "matmul":
+            routed[dtype] = _agreed(dense_problem(op, a, b, dtype), gpu, stock)
+        else:
+            row, full = (_agreed(dense_problem(op, a, b, dtype, which), gpu, stock) for which in ("row", "full"))
+            routed[dtype] = stock if row is stock and full is stock else _by_addend(row, full, stock)
+    if all(run is stock for run in routed.values()):
+        return stock
+    return _matmul_by_dtype(routed, stock) if op == "matmul" else _addmm_by_dtype(routed, stock)
+
+
+def quantized(x: Any, w: Any, transpose: Any, group_size: Any, bits: Any, mode: Any, gpu: bool) -> Any:
+    """The callable for a ``quantized_matmul`` of x and w with these shapes and x's item size."""
+    stock = ORIGINAL["quantized_matmul"]
+    if isinstance(x, mx.array) and isinstance(w, mx.array) and 0 in (x.size, w.size):
+        return empty
+    routed = {}
+    for dtype in _dtypes_like(x):
+        problem = quantized_problem(x, w, dtype, transpose, group_size, bits, mode)
+        routed[dtype] = stock if problem is None else ROUTERS.op(problem, kind_of(gpu), stock)
+    if all(run is stock for run in routed.values()):
+        return stock
+    return _quantized_by_dtype(routed, stock, affine=mode == "affine")
+
+
+def kind_of(gpu: bool) -> str:
+    """MLX's name of the device kind."""
+    return "gpu" if gpu else "cpu"
+
+
+def empty(*args: Any, stream: Any = None) -> mx.array:
+    """A quantized product without elements: stock checks the arguments and infers the shape, and is never evaluated."""
+    out = ORIGINAL["quantized_matmul"](*args, stream=stream)
+    return mx.zeros(out.shape, out.dtype, stream=stream) if out.size == 0 else out
+
+
+def dense_problem(op: str, a: Any, b: Any, dtype: mx.Dtype, epilogue: str = "") -> Problem | None:
+    """The problem of a dense call, with layout ``nt`` standing for either, or None where it goes to stock untouched."""
+    if not isinstance(b, mx.array) or a.ndim < 2 or b.ndim < 2:
+        return None
+    if 0 in (a.size, b.size) or a.shape[-1] != b.shape[-2]:
+        return None
+    m, k, n, batch = a.shape[-2], a.shape[-1], b.shape[-1], 1
+    if b.ndim == 2:
+        m = a.size // k
+    elif a.shape[:-2] == b.shape[:-2]:
+        batch = math.prod(b.shape[:-2])
+    else:
+        return None
+    return Problem(op, m, n, k, _DTYPES[dtype], "nt", None, batch, epilogue)
+
+
+def quantized_problem(
+    x: Any, w: Any, dtype: mx.Dtype, transpose: Any, group_size: Any, bits: Any, mode: Any
+) -> Problem | None:
+    """The problem of a quantized call, or None where it goes to stock untouched."""
+    if not isinstance(w, mx.array) or mode not in MODES or x.ndim < 2 or w.ndim != 2:
+        return None
+    bits = DEFAULTS[mode][0] if bits is None else bits
+    group_size = DEFAULTS[mode][1] if group_size is None else group_size
+    if bits not in MODES[mode][0] or group_size not in MODES[mode][1]:
+        return None
+    columns = w.shape[1] * 32 // bits
+    k, n = (columns, w.shape[0]) if transpose else (w.shape[0], columns)
+    if x.shape[-1] != k or columns % group_size:
+        return None
+    quantization = Quantization(mode, bits, group_size)
+    return Problem("quantized_matmul", x.size // k, n, k, _DTYPES[dtype], "nt" if transpose else "nn", quantization)
+
+
+def _dtypes_like(a: Any) -> list[mx.Dtype]:
+    """The tuned dtypes of A's item size: a later call with this key may have any of them."""
+    return [dtype for dtype in _DTYPES if dtype.size == a.itemsize] if isinstance(a, mx.array) else []
+
+
+def _agreed(problem: Problem | None, gpu: bool, stock: Any) -> Any:
+    """The route on which all tuned layouts of the problem agree, else stock."""
+    if problem is None or not ROUTERS.on:
+        return stock
+    router = ROUTERS.of(kind_of(gpu))
+    candidates = [problem, problem.with_layout("nn")]
+    tuned = [(each, hit) for each in candidates if (hit := router.find(each)).row is not None]
+    if not tuned or len({hit.route for _, hit in tuned}) > 1:
+        return stock
+    return ROUTERS.op(tuned[0][0], router.kind, stock)
+
+
+def _matmul_by_dtype(routed: dict[mx.Dtype, Any], stock: Any) -> Any:
+    def matmul(a: Any, b: Any, *, stream: Any) -> Any:
+        dtype = a.dtype
+        run = routed.get(dtype, stock) if b.dtype == dtype else stock
+        return run(a, b, stream=stream)
+
+    return matmul
+
+
+def _addmm_by_dtype(routed: dict[mx.Dtype, Any], stock: Any) -> Any:
+    def addmm(c: Any, a: Any, b: Any, alpha: Any, beta: Any, *, stream: Any) -> Any:
+        dtype = a.dtype
+        alike = isinstance(c, mx.array) and c.dtype == dtype and b.dtype == dtype
+        run = routed.get(dtype, stock) if alike else stock
+        return run(c, a, b, alpha, beta, stream=stream)
+
+    return addmm
+
+
+def _by_addend(row: Any, full: Any, stock: Any) -> Any:
+    """Picks between the routes for an addend of one row and of all rows; any other addend goes to stock."""
+
+    def addmm(c: Any, a: Any, b: Any, alpha: Any, beta: Any, *, stream: Any) -> Any:
+        run, n = stock, b.shape[-1]
+        if c.shape == (*a.shape[:-1], n):
+            run = full
+        elif c.shape in ((n,), (1, n)):
+            run = row
+        return run(c, a, b, alpha, beta, stream=stream)
+
+    return addmm
+
+
+def _quantized_by_dtype(routed: dict[mx.Dtype, Any], stock: Any, affine: bool) -> Any:
+    """Affine scales have to be of x's dtype (else MLX promotes the result), and are uint8 in the other modes."""
+
+    def quantized_matmul(x: Any, w: Any, scales: Any, *rest: Any, stream: Any) -> Any:
+        dtype = x.dtype
+        fits = isinstance(scales, mx.array) and scales.dtype == (dtype if affine else mx.uint8)
+        return (routed.get(dtype, stock) if fits else stock)(x, w, scales, *rest, stream=stream)
+
+    return quantized_matmul
+
+
+ROUTERS.on_change(ops.forget)

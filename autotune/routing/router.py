@@ -1,0 +1,214 @@
+"""The router: from a problem to the route that this machine's tables hold for it.
+
+Tables are looked for in three places, first come first served: those that ``AUTOTUNE_TABLES`` names, those that the
+user exported, those that come with the project. A table is used only if its header names this very device. All of this
+happens when a family is first asked for; afterwards a look-up is a dictionary and a bisection.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from bisect import bisect_right
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Optional
+
+from .. import kernels, paths
+from ..errors import TableError
+from ..kernels import STOCK, Op, Route
+from ..problem import Family, Problem
+from . import freshness, table
+from .table import Row, Table
+
+
+class RoutingWarning(UserWarning):
+    """Something keeps a routed op on stock; the text says what to do. Given once for each cause."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a table file would be used for a device, and in words why or why not."""
+
+    path: str
+    used: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the tables hold for a problem: the row that covers its M, if any, and the table that it stands in."""
+
+    route: Route
+    row: Optional[Row]
+    path: str
+
+
+class Router:
+    """Looks routes up for one kind of MLX device (``gpu`` or ``cpu``).
+
+    ``explicit`` tables were asked for by name: they come first and a fault in them is worth a warning, while shipped
+    tables of other chips are passed over in silence.
+    """
+
+    def __init__(self, kind: str, explicit: tuple[Path, ...] = (), simulated: bool = False) -> None:
+        self.kind = kind
+        self._explicit = explicit
+        self._simulated = simulated
+        self._tables: list[Table] | None = None
+        self._families: dict[Family, tuple[list[int], tuple[Row, ...], str]] = {}
+        self._lock = threading.Lock()
+
+    def find(self, problem: Problem) -> Found:
+        """The route for the problem: that of the row which covers its M, else stock."""
+        family = problem.family
+        entry = self._families.get(family)
+        if entry is None:
+            with self._lock:
+                entry = self._families[family] = self._compile(family)
+        starts, rows, path = entry
+        at = bisect_right(starts, problem.m) - 1
+        if at < 0 or rows[at].last < problem.m or not kernels.accepts(rows[at].route, problem):
+            return Found(STOCK, None, path)
+        return Found(rows[at].route, rows[at], path)
+
+    def verdicts(self) -> list[Verdict]:
+        """Every table file in reach with whether it would be used and why, in order of precedence."""
+        return [self.judge(path) for path in self._candidates()]
+
+    def _compile(self, family: Family) -> tuple[list[int], tuple[Row, ...], str]:
+        if self._tables is None:
+            self._tables = self._load()
+        for loaded in self._tables:
+            try:
+                rows = loaded.rows(str(family))
+            except TableError as error:
+                warn_once(f"{error} (stock is used)")
+                continue
+            if rows:
+                fresh = tuple(row for row in rows if freshness.grade(row).usable)
+                if len(fresh) < len(rows):
+                    warn_once(
+                        f"{loaded.path}: {len(rows) - len(fresh)} routes of {family} are stale and not used "
+                        f"({freshness.grade(next(r for r in rows if r not in fresh)).reason}): run autotune sweep"
+                    )
+                return [row.first for row in fresh], fresh, loaded.path
+        return [], (), ""
+
+    def _candidates(self) -> list[Path]:
+        found = list(self._explicit)
+        for entry in filter(None, os.environ.get("AUTOTUNE_TABLES", "").split(os.pathsep)):
+            path = Path(entry).expanduser()
+            found.extend(sorted(path.glob("*.json")) if path.is_dir() else [path])
+        for folder in (paths.user_tables(), paths.tuned_tables()):
+            found.extend(sorted(folder.glob("*.json")))
+        return list(dict.fromkeys(found))
+
+    def _load(self) -> list[Table]:
+        loaded = []
+        for path in self._candidates():
+            verdict = self.judge(path)
+            if verdict.used:
+                try:
+                    loaded.append(table.load(path))
+                except TableError as error:
+                    warn_once(f"{error} (stock is used)")
+            elif self._asked_for(path):
+                warn_once(f"{path} is not used: {verdict.reason}")
+        return loaded
+
+    def _asked_for(self, path: Path) -> bool:
+        """Whether the user named this file or its folder, or exported it: then silence would hide a mistake."""
+        return not path.is_relative_to(paths.tuned_tables())
+
+    def judge(self, path: Path) -> Verdict:
+        from ..machine import backend, local
+
+        try:
+            header = table.peek(path)
+        except TableError as error:
+            return Verdict(str(path), False, str(error))
+        chip = header.chip
+        if chip.backend != backend(self.kind):
+            return Verdict(str(path), False, f"it is for {chip.backend}, this device is {backend(self.kind)}")
+        machine = local(self.kind)
+        if chip.identity != machine.identity:
+            theirs = f"{chip.device_name}, {chip.architecture}, {chip.cores} cores, NAX {'on' if chip.nax else 'off'}"
+            ours = (
+                f"{machine.device_name}, {machine.architecture}, {machine.cores} cores, "
+                f"NAX {'on' if machine.nax else 'off'}"
+            )
+            return Verdict(str(path), False, f"it is for {theirs}; this device is {ours}: run autotune sweep")
+        if header.source == "simulated" and not self._simulated:
+            return Verdict(str(path), False, "its numbers are simulated: run autotune sweep, or ask for it by use_table")
+        return Verdict(str(path), True, f"{header.source} on this device")
+
+
+class Routers:
+    """The process's routers and the state that users change: on or off, and which tables."""
+
+    def __init__(self) -> None:
+        self.on = not os.environ.get("AUTOTUNE_DISABLE")
+        self._explicit: tuple[Path, ...] = ()
+        self._simulated = False
+        self._routers: dict[str, Router] = {}
+        self._broken: set[tuple[Family, Route]] = set()
+        self._changed: list[Callable[[], None]] = []
+
+    def of(self, kind: str) -> Router:
+        router = self._routers.get(kind)
+        if router is None:
+            router = self._routers[kind] = Router(kind, self._explicit, self._simulated)
+        return router
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Calls back whenever look-ups made so far no longer hold."""
+        self._changed.append(callback)
+
+    def switch(self, on: bool) -> None:
+        self.on = on
+        self._notify()
+
+    def use(self, path: Path | None, simulated: bool) -> None:
+        self._explicit = () if path is None else (path,)
+        self._simulated = simulated
+        self._routers.clear()
+        self._notify()
+
+    def op(self, problem: Problem, kind: str, stock: Op) -> Op:
+        """The callable that computes the problem: stock itself, or the route with stock to fall back on."""
+        if not self.on:
+            return stock
+        route = self.of(kind).find(problem).route
+        if route == STOCK or (problem.family, route) in self._broken:
+            return stock
+        return self._guarded(kernels.build(route, problem), stock, problem.family, route)
+
+    def _guarded(self, run: Op, stock: Op, family: Family, route: Route) -> Op:
+        def call(*args, **kwargs):
+            try:
+                return run(*args, **kwargs)
+            except Exception as error:  # noqa: BLE001 - whatever it is, stock decides whether the call was wrong
+                out = stock(*args, **kwargs)
+                self._broken.add((family, route))
+                warn_once(f"route {route} failed for {family} ({error}) and is not used again in this process")
+                self._notify()
+                return out
+
+        return call
+
+    def _notify(self) -> None:
+        for callback in self._changed:
+            callback()
+
+
+ROUTERS = Routers()
+_WARNED: set[str] = set()
+
+
+def warn_once(text: str) -> None:
+    """One :class:`RoutingWarning` for each text in a process."""
+    if text not in _WARNED:
+        _WARNED.add(text)
+        warnings.warn(f"autotune: {text}", RoutingWarning, stacklevel=3)

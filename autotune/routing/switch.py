@@ -1,0 +1,116 @@
+"""Turning routing on and off: for this package's ops, and for programs that call MLX's.
+
+``enable`` puts the routed ops in the place of MLX's own, so that ``mlx.nn`` and ``mlx-lm`` route without a changed line.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import mlx.core as mx
+
+from ..errors import TableError
+from ..mlx_ops import ORIGINAL
+from . import ops, table
+from .router import ROUTERS, Router
+
+_TRACERS = {name: getattr(mx, name) for name in ("compile", "export_function", "exporter") if hasattr(mx, name)}
+_array_matmul = mx.array.__matmul__
+
+
+def enable() -> None:
+    """Routes the program's own MLX calls: ``mx.matmul``, ``mx.addmm``, ``mx.quantized_matmul`` and ``a @ b``.
+
+    Modules that did ``from mlx.core import matmul`` before keep stock. ``AUTOTUNE_DISABLE`` in the environment wins:
+    then nothing is replaced. Traces made with ``shapeless=True`` are run on stock, since they have to hold for shapes
+    that were not looked up. Calling it twice is harmless; :func:`disable` undoes it.
+    """
+    if os.environ.get("AUTOTUNE_DISABLE"):
+        return
+    ROUTERS.switch(True)
+    for op in ORIGINAL:
+        setattr(mx, op, getattr(ops, op))
+    mx.array.__matmul__ = _routed_matmul  # type: ignore[method-assign]
+    for name, trace in _TRACERS.items():
+        setattr(mx, name, _shapeless_on_stock(trace))
+
+
+def disable() -> None:
+    """Puts MLX's own ops back, and makes this package's ops call stock."""
+    ROUTERS.switch(False)
+    for op, original in ORIGINAL.items():
+        setattr(mx, op, original)
+    mx.array.__matmul__ = _array_matmul  # type: ignore[method-assign]
+    for name, trace in _TRACERS.items():
+        setattr(mx, name, trace)
+
+
+def use_table(path: str | Path | None, *, simulated: bool = False) -> None:
+    """Makes ``path`` the first table to look in; ``None`` goes back to the tables found by themselves.
+
+    ``simulated`` allows a table whose numbers come from a model of a chip. Raises :class:`TableError` where the file
+    cannot be read as a table or belongs to another device, and then leaves everything as it was.
+    """
+    if path is None:
+        ROUTERS.use(None, False)
+        return
+    file = Path(path).expanduser()
+    table.load(file)
+    verdicts = [Router(kind, (file,), simulated).judge(file) for kind in _kinds()]
+    if not any(verdict.used for verdict in verdicts):
+        raise TableError(f"{file} is not used here", verdicts[0].reason)
+    ROUTERS.use(file, simulated)
+
+
+@contextmanager
+def stock() -> Iterator[None]:
+    """Runs the calls inside on stock, for instance a function that is traced with ``shapeless=True`` by hand."""
+    ops.suspended += 1
+    try:
+        yield
+    finally:
+        ops.suspended -= 1
+
+
+def _kinds() -> list[str]:
+    from ..machine import has
+
+    return [kind for kind in ("gpu", "cpu") if has(kind)]
+
+
+def _routed_matmul(a: mx.array, b: Any) -> mx.array:
+    return ops.matmul(a, b) if isinstance(b, mx.array) else _array_matmul(a, b)
+
+
+def _shapeless_on_stock(trace: Callable[..., Any]) -> Callable[..., Any]:
+    """``mx.compile`` and its like, with functions that are traced for any shape kept on stock.
+
+    Slicing and splitting, which the row compositions need, cannot be traced for shapes yet unknown: MLX would raise at
+    the second shape where stock would not.
+    """
+
+    @functools.wraps(trace)
+    def tracing(*args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("shapeless") or (trace is _TRACERS["compile"] and len(args) > 3 and args[3]):
+            args = tuple(_on_stock(arg) if _is_function(arg) else arg for arg in args)
+            if "fun" in kwargs:
+                kwargs["fun"] = _on_stock(kwargs["fun"])
+        return trace(*args, **kwargs)
+
+    return tracing
+
+
+def _is_function(value: Any) -> bool:
+    return callable(value) and not isinstance(value, (mx.array, type))
+
+
+def _on_stock(function: Callable[..., Any]) -> Callable[..., Any]:
+    def traced(*args: Any, **kwargs: Any) -> Any:
+        with stock():
+            return function(*args, **kwargs)
+
+    return traced

@@ -1,0 +1,276 @@
+"""The routing table: for one chip, which route to take for which problem, with the evidence for each.
+
+JSON with one route a line, so that a pull request shows which routes changed. The header says which machine the numbers
+come from; identity is compared with it and never taken from the file's name. Nothing in a table is executed: a route is
+accepted only if its config lies in the declared space of a kernel that this code has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Iterator
+
+from .. import kernels
+from ..errors import AutotuneError, TableError
+from ..kernels import Route
+from ..problem import Family, Problem
+
+SCHEMA = 1
+SOURCES = ("measured", "simulated")
+
+
+@dataclass(frozen=True)
+class ChipKey:
+    """Which device a table belongs to; fields as in :class:`autotune.machine.Machine`, ``id`` as in chips.yaml."""
+
+    id: str
+    backend: str
+    device_name: str
+    architecture: str
+    cores: int
+    nax: bool
+
+    @property
+    def identity(self) -> tuple[str, str, str, int, bool]:
+        """What must agree with :attr:`Machine.identity`."""
+        return (self.backend, self.device_name, self.architecture, self.cores, self.nax)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a table says of itself: whose numbers, from what, and how sure.
+
+    ``noise`` is the largest noise floor among the results (stock against itself, as a ratio minus one) and ``margin``
+    the least speedup minus one that a route had to clear.
+    """
+
+    chip: ChipKey
+    source: str
+    autotune: str
+    load: str
+    margin: float
+    noise: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A route for the M of one interval, ends included, and the evidence for it.
+
+    The evidence is that of the M in the interval where the route gains least: ``speedup`` over stock with the bounds of
+    its 95 % confidence interval, measured at ``at`` with ``samples`` paired rounds. ``error`` is relative to a float64
+    reference. Rows whose route is stock carry what stock was compared with: the speedup of the best rival.
+    """
+
+    first: int
+    last: int
+    route: Route
+    at: int
+    speedup: float
+    low: float
+    high: float
+    samples: int
+    error: float
+    kernel: str
+    space: str
+    mlx: str
+    os: str
+    date: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "m": [self.first, self.last],
+            "route": str(self.route),
+            "speedup": [self.speedup, self.low, self.high],
+            "at": self.at,
+            "samples": self.samples,
+            "error": self.error,
+            "kernel": self.kernel,
+            "space": self.space,
+            "mlx": self.mlx,
+            "os": self.os,
+            "date": self.date,
+        }
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Row:
+        (first, last), (speedup, low, high) = raw["m"], raw["speedup"]
+        return cls(
+            int(first),
+            int(last),
+            Route.parse(raw["route"]),
+            int(raw["at"]),
+            float(speedup),
+            float(low),
+            float(high),
+            int(raw["samples"]),
+            float(raw["error"]),
+            str(raw["kernel"]),
+            str(raw["space"]),
+            str(raw["mlx"]),
+            str(raw["os"]),
+            str(raw["date"]),
+        )
+
+
+@dataclass(frozen=True)
+class Table:
+    """A header and, for each family's text, its rows as they stand in the file.
+
+    Rows are parsed and checked when a family is first asked for: a program uses a few families of a large table, and
+    loading 10,000 routes must stay cheap.
+    """
+
+    header: Header
+    families: dict[str, list[dict[str, Any]]] = field(repr=False)
+    path: str = ""
+
+    def rows(self, family: str) -> tuple[Row, ...]:
+        """The family's rows in order of M, empty if the table has none. Raises :class:`TableError` for bad rows."""
+        raw = self.families.get(family)
+        if raw is None:
+            return ()
+        try:
+            rows = tuple(Row.from_json(row) for row in raw)
+            for row in rows:
+                _check(problem_at(family, row.first), row)
+                _check(problem_at(family, row.last), row)
+        except AutotuneError as error:
+            raise TableError(f"{self.path}: {family}: {error.cause}", error.remedy) from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise TableError(f"{self.path}: {family}: malformed route ({error})", "export the table again") from None
+        previous = 0
+        for row in rows:
+            if row.first <= previous or row.last < row.first:
+                raise TableError(
+                    f"{self.path}: {family}: intervals of M overlap at {row.first}", "export the table again"
+                )
+            previous = row.last
+        return rows
+
+    def __iter__(self) -> Iterator[tuple[str, tuple[Row, ...]]]:
+        for family in self.families:
+            yield family, self.rows(family)
+
+    @property
+    def count(self) -> int:
+        """Number of routes."""
+        return sum(len(rows) for rows in self.families.values())
+
+
+def problem_at(family: str, m: int) -> Problem:
+    """The problem of a family's text at M."""
+    op, rest = family.split(" ", 1)
+    return Problem.parse(f"{op} M={m} {rest}")
+
+
+def parse_family(text: str) -> Family:
+    """The family of that text. Raises :class:`UsageError`."""
+    return problem_at(text, 1).family
+
+
+def _check(problem: Problem, row: Row) -> None:
+    if not kernels.accepts(row.route, problem):
+        kernels.kernel(row.route.kernel)
+        raise TableError(
+            f"route {row.route} is outside its kernel's space at M={problem.m}",
+            "the table is newer than this autotune, or was edited: export it again",
+        )
+
+
+def dumps(table: Table) -> str:
+    """The table as text: the same table gives the same bytes."""
+    head = asdict(table.header)
+    lines = [f'"schema": {SCHEMA},'] + [f'"{key}": {json.dumps(value)},' for key, value in head.items()]
+    blocks = []
+    for family in sorted(table.families, key=parse_family):
+        rows = ",\n".join("    " + json.dumps(row) for row in table.families[family])
+        blocks.append(f'  {{"family": {json.dumps(family)}, "routes": [\n{rows}\n  ]}}')
+    return "{\n" + "\n".join(lines) + '\n"families": [\n' + ",\n".join(blocks) + "\n]\n}\n"
+
+
+def save(table: Table, path: Path) -> None:
+    """Writes the table in one step: a reader sees the old file or the new one. Raises :class:`TableError`."""
+    write_atomically(path, dumps(table))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes beside ``path`` and renames. Raises :class:`TableError` where the folder or the disk does not let it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, "utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        try:
+            temporary.unlink(missing_ok=True)
+        except OSError:
+            pass
+        raise TableError(
+            f"cannot write {path} ({error.strerror})", "the old file is untouched; choose another place with --out"
+        ) from None
+
+
+def peek(path: Path) -> Header:
+    """The header alone, without reading the routes. Raises :class:`TableError`."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            head = []
+            for line in file:
+                if line.startswith('"families"'):
+                    return _header(json.loads("".join(head).rstrip().rstrip(",") + "}"), path)
+                head.append(line)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from None
+    except json.JSONDecodeError:
+        pass
+    return load(path).header
+
+
+def load(path: Path) -> Table:
+    """Reads a table. Raises :class:`TableError` for a missing, truncated, malformed or newer file."""
+    try:
+        raw = json.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from None
+    except json.JSONDecodeError as error:
+        raise TableError(
+            f"{path}: truncated or no JSON (line {error.lineno}: {error.msg})", "export the table again"
+        ) from None
+    if not isinstance(raw, dict):
+        raise TableError(f"{path}: no routing table", "export the table again")
+    header = _header(raw, path)
+    try:
+        families = {block["family"]: block["routes"] for block in raw["families"]}
+        if len(families) != len(raw["families"]) or not all(isinstance(rows, list) for rows in families.values()):
+            raise ValueError("a family stands twice or has no list of routes")
+    except (KeyError, TypeError, ValueError) as error:
+        raise TableError(f"{path}: malformed families ({error})", "export the table again") from None
+    return Table(header, families, str(path))
+
+
+def _header(raw: dict[str, Any], path: Path) -> Header:
+    schema = raw.get("schema")
+    if not isinstance(schema, int):
+        raise TableError(f"{path}: no routing table (no schema)", "give a file that autotune export wrote")
+    if schema > SCHEMA:
+        raise TableError(
+            f"{path}: schema {schema} is newer than this autotune's {SCHEMA}", "upgrade: pip install -U mlx-autotune"
+        )
+    try:
+        chip = ChipKey(**raw["chip"])
+        header = Header(
+            chip, raw["source"], raw["autotune"], raw["load"], float(raw["margin"]), float(raw["noise"])
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise TableError(f"{path}: malformed header ({error})", "export the table again") from None
+    if header.source not in SOURCES:
+        raise TableError(f"{path}: source {header.source!r} is none of {', '.join(SOURCES)}", "export the table again")
+    return header
+
+
+def _unreadable(path: Path, error: Exception) -> TableError:
+    reason = error.strerror if isinstance(error, OSError) else "no UTF-8"
+    return TableError(f"{path}: cannot be read ({reason})", "check the path, or run: autotune export")
