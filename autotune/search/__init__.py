@@ -1,0 +1,1 @@
+"""Search: spaces into Optuna studies, the measuring protocol, isolated workers, the sweep, and export of tables."""

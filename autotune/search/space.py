@@ -1,0 +1,94 @@
+"""The legal set: every route that a sweep may measure for a problem, enumerated once.
+
+Values come from ``configs/spaces/*.yaml``, legality from the kernels. Every later step picks from the set, so that no
+illegal and no repeated measurement can happen (research on 16 public spaces: samplers that propose a point of the raw
+space spend most of their asks on such).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Iterable
+
+from .. import kernels, paths
+from ..errors import UsageError, unknown
+from ..kernels import STOCK, Kernel, Route
+from ..problem import Problem
+from .yamlfile import read
+
+Values = dict[str, dict[str, list[Any]]]
+"""For each parameter: ``values``, and what a backend adds to them under its name."""
+
+_BACKENDS = ("metal", "cuda", "cpu")
+
+
+def legal_routes(problem: Problem, backend: str, only: Iterable[str] = ()) -> list[Route]:
+    """All legal routes of the problem, stock first; of configs that do the same work for it, the first.
+
+    ``only`` names kernels to keep (stock always stays: it is what others are compared with).
+    """
+    chosen = set(only) or set(kernels.KERNELS)
+    routes = [STOCK]
+    for kernel in kernels.KERNELS.values():
+        if kernel.name in chosen and kernel.name != STOCK.kernel and problem.op in kernel.ops:
+            routes += _legal(kernel, problem, backend)
+    return routes
+
+
+def _legal(kernel: Kernel, problem: Problem, backend: str) -> list[Route]:
+    seen: set[object] = set()
+    routes = []
+    for values in itertools.product(*candidates(kernel, backend)):
+        config = dict(zip(kernel.parameters, values))
+        if kernel.accepts(problem, config) and (work := kernel.same(problem, config)) not in seen:
+            seen.add(work)
+            routes.append(Route.of(kernel.name, config))
+    return routes
+
+
+def candidates(kernel: Kernel, backend: str) -> list[list[Any]]:
+    """The values of each of the kernel's parameters on a backend, in order."""
+    space = spaces()[kernel.name]
+    return [
+        sorted({*space[name]["values"], *space[name].get(backend, ())}, key=lambda value: (isinstance(value, str), value))
+        for name in kernel.parameters
+    ]
+
+
+def fingerprint(kernel: Kernel) -> str:
+    """Twelve hexadecimal digits of the kernel's declared values: a space with new candidates was not fully measured."""
+    text = json.dumps(spaces()[kernel.name], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@lru_cache(maxsize=None)
+def spaces() -> dict[str, Values]:
+    """All kernels' values. Raises :class:`UsageError` for a file that names an unknown kernel, parameter or value."""
+    found: dict[str, Values] = {}
+    for path in sorted((paths.configs() / "spaces").glob("*.yaml")):
+        for name, values in read(path).items():
+            _check(path, name, values)
+            found[name] = values
+    missing = sorted(set(kernels.KERNELS) - set(found))
+    if missing:
+        raise UsageError(f"no space is declared for {', '.join(missing)}", "add it to configs/spaces/")
+    return found
+
+
+def _check(path: Path, name: str, values: Any) -> None:
+    if name not in kernels.KERNELS:
+        raise unknown(f"kernel in {path.name}", name, kernels.KERNELS)
+    parameters = kernels.KERNELS[name].parameters
+    if not isinstance(values, dict) or list(values) != list(parameters):
+        raise UsageError(f"{path.name}: {name} must list {', '.join(parameters) or 'nothing'} in this order")
+    for parameter, lists in values.items():
+        for key, choices in lists.items():
+            if key != "values" and key not in _BACKENDS:
+                raise unknown(f"key in {path.name}: {name}.{parameter}", key, ("values", *_BACKENDS))
+            for choice in choices:
+                if not parameters[parameter].holds(choice):
+                    raise UsageError(f"{path.name}: {name}.{parameter} cannot be {choice!r}", "see the kernel's space")
