@@ -98,7 +98,7 @@ class Kernel:
         return True
 
     def same(self, problem: Problem, config: Config) -> object:
-        """Configs with equal values of this do the same work for the problem, so only the first is measured."""
+        """Configs with equal values of this do the same work for the problem, so only one is measured."""
         return tuple(config.items())
 
     def build(self, problem: Problem, config: Config) -> Op:

@@ -11,7 +11,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Sequence
 
 from .. import kernels
 from ..errors import AutotuneError, TableError
@@ -227,6 +227,18 @@ def peek(path: Path) -> Header:
     except json.JSONDecodeError:
         pass
     return load(path).header
+
+
+def of_chip(chip: str, folders: Sequence[Path]) -> Path | None:
+    """The first table in the folders whose header names that chip; unreadable files are passed over."""
+    for folder in folders:
+        for path in sorted(folder.glob("*.json")):
+            try:
+                if peek(path).chip.id == chip:
+                    return path
+            except TableError:
+                continue
+    return None
 
 
 def load(path: Path) -> Table:

@@ -27,7 +27,7 @@ _BACKENDS = ("metal", "cuda", "cpu")
 
 
 def legal_routes(problem: Problem, backend: str, only: Iterable[str] = ()) -> list[Route]:
-    """All legal routes of the problem, stock first; of configs that do the same work for it, the first.
+    """All legal routes of the problem, stock first; of configs that do the same work for it, one.
 
     ``only`` names kernels to keep (stock always stays: it is what others are compared with).
     """
@@ -40,14 +40,14 @@ def legal_routes(problem: Problem, backend: str, only: Iterable[str] = ()) -> li
 
 
 def _legal(kernel: Kernel, problem: Problem, backend: str) -> list[Route]:
-    seen: set[object] = set()
-    routes = []
+    """The kernel's routes. Of configs that do the same work the last one stays: the largest multiple of a padding, say,
+    which is the one that serves most of the neighbouring M."""
+    by_work: dict[object, Route] = {}
     for values in itertools.product(*candidates(kernel, backend)):
         config = dict(zip(kernel.parameters, values))
-        if kernel.accepts(problem, config) and (work := kernel.same(problem, config)) not in seen:
-            seen.add(work)
-            routes.append(Route.of(kernel.name, config))
-    return routes
+        if kernel.accepts(problem, config):
+            by_work[kernel.same(problem, config)] = Route.of(kernel.name, config)
+    return list(by_work.values())
 
 
 def candidates(kernel: Kernel, backend: str) -> list[list[Any]]:

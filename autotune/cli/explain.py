@@ -1,0 +1,6 @@
+"""``autotune explain``: the routing table, readable."""
+import typer
+def register(app: typer.Typer) -> None:
+    @app.command()
+    def explain(chip: str = typer.Option("", help="x")) -> None:
+        """Show the table."""

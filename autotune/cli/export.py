@@ -1,0 +1,6 @@
+"""``autotune export``: the routing table, readable."""
+import typer
+def register(app: typer.Typer) -> None:
+    @app.command()
+    def export(chip: str = typer.Option("", help="x")) -> None:
+        """Show the table."""

@@ -1,0 +1,144 @@
+"""A device in a process of its own, with a watchdog: what it raises, hangs or dies of costs one route.
+
+The process is started when first needed and again after it died; the problem that was open is opened again under the
+same seed. A request that is not answered in time ends the process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any, Sequence
+
+from .. import machine
+from ..devices.base import Accuracy, RouteFailed
+from ..errors import UnfitError
+from ..kernels import Route
+from ..problem import Problem
+
+PATIENCE = 120.0
+"""Seconds without an answer after which a route counts as hung; a first compile on a GPU takes up to tens of seconds."""
+
+
+class IsolatedDevice:
+    """MLX's ``gpu`` or ``cpu`` behind a worker process; a :class:`autotune.devices.base.Device`."""
+
+    def __init__(
+        self, kind: str, cache_bytes: int, patience: float = PATIENCE, modules: Sequence[str] = ()
+    ) -> None:
+        """``modules`` are imported in the worker first: kernels of the user's own may register there."""
+        self.machine = machine.local(kind)
+        self._command = [sys.executable, "-m", "autotune.search.worker", kind, str(cache_bytes), *modules]
+        self._patience = patience
+        self._process: subprocess.Popen[str] | None = None
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the device
+        self._pending = ""
+
+    def open(self, problem: Problem, seed: int, load: str) -> IsolatedSession:
+        session = IsolatedSession(self, problem, seed, load)
+        session.reopen()
+        return session
+
+    def close(self) -> None:
+        if self._process is not None:
+            process, self._process = self._process, None
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe:
+                    pipe.close()
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Starts the worker if none is alive. Raises :class:`UnfitError` where it cannot even get ready."""
+        if self.alive:
+            return
+        self.close()
+        self._errors.truncate(0)
+        self._pending = ""
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the sweep, which lets the measurement in flight finish
+        )
+        try:
+            self._receive(time.monotonic() + max(self._patience, 60))
+        except RouteFailed as error:
+            raise UnfitError(f"the measuring process does not start ({error})", "run: autotune devices") from None
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One request and its answer. Raises :class:`RouteFailed` with kind raised, memory, crashed or hung."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise self._died() from None
+        answer = self._receive(time.monotonic() + self._patience)
+        if "failed" in answer:
+            raise RouteFailed(answer["failed"], answer["detail"])
+        return answer
+
+    def _receive(self, deadline: float) -> dict[str, Any]:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        while "\n" not in self._pending:
+            ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                self.close()
+                raise RouteFailed("hung", f"no answer in {self._patience:.0f} s")
+            chunk = os.read(descriptor, 65536)
+            if not chunk:
+                raise self._died()
+            self._pending += chunk.decode()
+        line, self._pending = self._pending.split("\n", 1)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _died(self) -> RouteFailed:
+        assert self._process is not None
+        code = self._process.wait()
+        self.close()
+        self._errors.seek(0)
+        said = self._errors.read().decode(errors="replace").strip().splitlines()
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return RouteFailed("crashed", f"{how}{': ' + said[-1] if said else ''}")
+
+
+class IsolatedSession:
+    """One problem in the worker; opens it again in a new worker after a death."""
+
+    def __init__(self, device: IsolatedDevice, problem: Problem, seed: int, load: str) -> None:
+        self._device = device
+        self._open = {"do": "open", "problem": str(problem), "seed": seed, "load": load}
+
+    def reopen(self) -> None:
+        self._device.start()
+        self._device.ask(self._open)
+
+    def check(self, route: Route) -> Accuracy:
+        answer = self._ask({"do": "check", "route": str(route)})
+        return Accuracy(answer["error"], answer["worst"], answer["apart"])
+
+    def time(self, route: Route, calls: int) -> float:
+        return float(self._ask({"do": "time", "route": str(route), "calls": calls})["seconds"])
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        if not self._device.alive:
+            self.reopen()
+        return self._device.ask(request)

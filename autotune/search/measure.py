@@ -1,0 +1,155 @@
+"""The measuring protocol: rounds of stock, route, route, stock on an open session.
+
+What is kept is the ratio within a round. A machine that slows down slows both, and a linear drift cancels in the
+palindrome A B B A. The two outer timings are also the sentinel: where they differ by more than a bound, something else
+happened to the machine, and the round is measured again. Everything here is tested on a fake session, without a clock.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Callable
+
+from ..devices.base import Session
+from ..kernels import STOCK, Route
+from .stats import Interval, speedup
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much time to spend on a problem.
+
+    ``seconds`` is the least length of one evaluation (many calls); ``screen`` and ``final`` are rounds for a candidate
+    and for a finalist; ``finalists`` how many enter the play-off.
+    """
+
+    name: str
+    seconds: float
+    screen: int
+    final: int
+    finalists: int
+
+
+EFFORTS = {
+    effort.name: effort
+    for effort in (
+        Effort("quick", 0.004, 2, 5, 2),
+        Effort("standard", 0.01, 3, 8, 3),
+        Effort("full", 0.03, 4, 16, 4),
+    )
+}
+
+MOST_CALLS = 512
+"""Calls in one evaluation: beyond this, building the graph costs more than it steadies."""
+DRIFT = 0.15
+"""Largest log ratio between the outer timings of a round: past it the round is measured again."""
+SLOWED = 0.25
+"""Stock this much slower than at the session's start, as a log ratio, means a throttled or a busy machine."""
+RETRIES = 3
+"""Rounds measured again before one is taken as it is: a machine that never rests must not hang a sweep."""
+PRICED_OUT = 3.0
+"""A route this many times slower than the incumbent when it is calibrated gets no round at all."""
+HOPELESS = 2.0
+"""A route this many times slower than the incumbent in its first round gets no second one."""
+
+
+@dataclass
+class Comparison:
+    """A route's rounds so far. Times are seconds a call; ``ratios`` are logs of stock's time over the route's.
+
+    ``calls`` make one evaluation, and ``estimate`` is the seconds a call that calibration saw.
+    """
+
+    route: Route
+    calls: int
+    estimate: float
+    stock: list[float] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+
+    @property
+    def interval(self) -> Interval:
+        return speedup(self.ratios)
+
+
+class Meter:
+    """Measures routes on one session. Counts what the machine did to it in ``disturbed`` and ``slowed``."""
+
+    def __init__(self, session: Session, effort: Effort, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._session = session
+        self._effort = effort
+        self._sleep = sleep
+        self._stock_calls = 0
+        self._baseline = 0.0
+        self.disturbed = 0
+        self.slowed = 0
+
+    def compare(self, route: Route) -> Comparison:
+        """A comparison without rounds: warms the route up and settles how many calls make one evaluation."""
+        if not self._stock_calls:
+            self._stock_calls, self._baseline = self._calibrate(STOCK)
+        return Comparison(route, *self._calibrate(route))
+
+    def round(self, comparison: Comparison) -> None:
+        """Adds one round, measured again where the sentinel says that the machine changed meanwhile."""
+        for attempt in range(RETRIES + 1):
+            a1 = self._time(STOCK, self._stock_calls)
+            b1 = self._time(comparison.route, comparison.calls)
+            b2 = self._time(comparison.route, comparison.calls)
+            a2 = self._time(STOCK, self._stock_calls)
+            if attempt == RETRIES:
+                self._baseline = median([a1, a2])
+            elif abs(math.log(a2 / a1)) > DRIFT:
+                self.disturbed += 1
+                continue
+            elif math.log(min(a1, a2) / self._baseline) > SLOWED:
+                self.slowed += 1
+                self._sleep(min(5.0, 4 * (a1 * self._stock_calls + b1 * comparison.calls)))
+                continue
+            break
+        comparison.stock.append((a1 + a2) / 2)
+        comparison.times.append((b1 + b2) / 2)
+        comparison.ratios.append(math.log((a1 + a2) / (b1 + b2)))
+
+    def screen(self, route: Route, incumbent: Interval) -> tuple[Comparison, bool]:
+        """A candidate's rounds, and whether it was dropped on the way for being clearly slower than the incumbent.
+
+        Calibration alone drops what is ``PRICED_OUT``; one round, what is slower by ``HOPELESS``; two or more rounds,
+        what has its whole interval below the incumbent's value.
+        """
+        comparison = self.compare(route)
+        if self._baseline / comparison.estimate * PRICED_OUT < incumbent.value:
+            comparison.stock.append(self._baseline)
+            comparison.times.append(comparison.estimate)
+            comparison.ratios.append(math.log(self._baseline / comparison.estimate))
+            return comparison, True
+        for done in range(1, self._effort.screen + 1):
+            self.round(comparison)
+            seen = comparison.interval
+            if done == 1 and seen.value * HOPELESS < incumbent.value:
+                return comparison, True
+            if done > 1 and seen.high < incumbent.value and done < self._effort.screen:
+                return comparison, True
+        return comparison, False
+
+    def settle(self, comparison: Comparison) -> None:
+        """Brings a finalist up to the effort's final number of rounds."""
+        while len(comparison.ratios) < self._effort.final:
+            self.round(comparison)
+
+    def _calibrate(self, route: Route) -> tuple[int, float]:
+        """Calls that fill an evaluation, and seconds a call. The first evaluation warms up and is thrown away."""
+        self._session.time(route, 1)
+        calls = 1
+        while True:
+            seconds = self._session.time(route, calls)
+            if seconds >= self._effort.seconds or calls >= MOST_CALLS:
+                return calls, seconds / calls
+            wanted = math.ceil(1.2 * calls * self._effort.seconds / max(seconds, 1e-9))
+            calls = min(MOST_CALLS, max(calls + 1, min(wanted, 8 * calls)))
+
+    def _time(self, route: Route, calls: int) -> float:
+        return max(self._session.time(route, calls), 1e-12) / calls

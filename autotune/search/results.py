@@ -1,0 +1,204 @@
+"""Results as data: one measured route a row, with everything a table needs and where it came from.
+
+Rows are what studies hold, what ``<chip>.csv`` lists and what tables are derived from; nothing else is.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from statistics import median
+from typing import Any, Iterable
+
+from ..errors import UsageError
+from ..kernels import Route
+from ..machine import Machine
+from ..problem import Problem
+from ..routing.table import ChipKey
+from .stats import Interval, p95, spread, speedup
+
+OK, PRUNED, INACCURATE, FAILED = "ok", "pruned", "inaccurate", "failed"
+STATUSES = (OK, PRUNED, INACCURATE, FAILED)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where and with what a row was measured."""
+
+    chip: str
+    backend: str
+    device_name: str
+    architecture: str
+    cores: int
+    nax: bool
+    os: str
+    mlx: str
+    autotune: str
+    load: str
+    source: str
+
+    @classmethod
+    def of(cls, chip: str, machine: Machine, autotune: str, load: str, source: str = "measured") -> Origin:
+        m = machine
+        return cls(
+            chip, m.backend, m.device_name, m.architecture, m.cores, m.nax, m.os, m.mlx, autotune, load, source
+        )
+
+    @property
+    def key(self) -> ChipKey:
+        return ChipKey(self.chip, self.backend, self.device_name, self.architecture, self.cores, self.nax)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One route of one problem, measured.
+
+    Times are microseconds a call: ``time_us``, ``p95_us`` and ``stock_us`` over the rounds' means. ``spread`` is the
+    relative median absolute deviation. ``speedup`` is stock's time over the route's with its 95 % interval over
+    ``rounds`` paired rounds; for the route ``stock`` it compares stock with itself, and is the noise of the protocol.
+    ``error`` is relative to a float64 reference. A row that is not ``ok`` or ``pruned`` has no times and says why in
+    ``reason``.
+    """
+
+    problem: str
+    route: str
+    status: str
+    reason: str
+    rounds: int
+    time_us: float
+    p95_us: float
+    spread: float
+    stock_us: float
+    speedup: float
+    low: float
+    high: float
+    error: float
+    stock_error: float
+    kernel: str
+    space: str
+    date: str
+    seed: int
+    chip: str
+    backend: str
+    device_name: str
+    architecture: str
+    cores: int
+    nax: bool
+    os: str
+    mlx: str
+    autotune: str
+    load: str
+    source: str
+
+    @property
+    def interval(self) -> Interval:
+        return Interval(self.speedup, self.low, self.high)
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(**{f.name: getattr(self, f.name) for f in fields(Origin)})
+
+
+def timed(
+    problem: Problem,
+    route: Route,
+    status: str,
+    stock: list[float],
+    times: list[float],
+    ratios: list[float],
+    **rest: Any,
+) -> Result:
+    """A row with times; ``stock`` and ``times`` in seconds a call, ``ratios`` logs. Rounded to what a reader needs,
+    which is also what makes a row survive being written and read."""
+    interval = speedup(ratios)
+    high = interval.high if math.isfinite(interval.high) else 1e6
+    return _result(
+        problem,
+        route,
+        status=status,
+        reason="",
+        rounds=len(ratios),
+        time_us=median(times) * 1e6,
+        p95_us=p95(times) * 1e6,
+        spread=spread(times),
+        stock_us=median(stock) * 1e6,
+        speedup=interval.value,
+        low=interval.low,
+        high=high,
+        **rest,
+    )
+
+
+def untimed(problem: Problem, route: Route, status: str, reason: str, **rest: Any) -> Result:
+    """A row for a route that was refused or failed before it could be timed."""
+    nothing = dict.fromkeys(("time_us", "p95_us", "spread", "stock_us", "speedup", "low", "high"), 0.0)
+    return _result(problem, route, status=status, reason=" ".join(reason.split())[:300], rounds=0, **nothing, **rest)
+
+
+def _result(problem: Problem, route: Route, origin: Origin, **values: Any) -> Result:
+    rounded = {
+        name: float(f"{value:.5g}") if isinstance(value, float) and math.isfinite(value) else value
+        for name, value in values.items()
+    }
+    return Result(str(problem), str(route), **rounded, **asdict(origin))
+
+
+_TYPES = {f.name: f.type for f in fields(Result)}
+
+
+def to_json(result: Result) -> dict[str, Any]:
+    return asdict(result)
+
+
+def from_json(raw: dict[str, Any]) -> Result:
+    """Reads what :func:`to_json` writes, also after a trip through text. Raises ValueError, KeyError or TypeError."""
+    return Result(**{name: _read(type_, raw[name]) for name, type_ in _TYPES.items()})
+
+
+def _read(type_: Any, value: Any) -> Any:
+    if type_ == "bool":
+        return value in (True, "True", "true", "1")
+    return {"int": int, "float": float, "str": str}[type_](value)
+
+
+def dumps(results: Iterable[Result]) -> str:
+    """The rows as CSV, sorted by problem and route: the same rows give the same bytes."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(_TYPES), lineterminator="\n")
+    writer.writeheader()
+    for result in sorted(results, key=sort_key):
+        writer.writerow(asdict(result))
+    return out.getvalue()
+
+
+def loads(text: str, where: str) -> list[Result]:
+    """The rows of a CSV. Raises :class:`UsageError` with the line that is not understood."""
+    reader = csv.DictReader(io.StringIO(text))
+    if reader.fieldnames is None or set(_TYPES) - set(reader.fieldnames):
+        missing = sorted(set(_TYPES) - set(reader.fieldnames or ()))
+        raise UsageError(f"{where} lacks the columns {', '.join(missing)}", "give a CSV that autotune export wrote")
+    found = []
+    for row in reader:
+        try:
+            found.append(from_json(row))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{where}, line {reader.line_num}: {error}", "export the results again") from None
+    return found
+
+
+def read(path: Path) -> list[Result]:
+    """The rows of a CSV file. Raises :class:`UsageError`."""
+    try:
+        return loads(path.read_text("utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no text"
+        raise UsageError(f"{path} cannot be read ({reason})", "run: autotune export") from None
+
+
+def sort_key(result: Result) -> tuple[Any, ...]:
+    """By family, then M, then route; stock first."""
+    problem = Problem.parse(result.problem)
+    return (problem.family, problem.m, result.route != "stock", result.route)

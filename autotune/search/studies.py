@@ -1,0 +1,202 @@
+"""Optuna's record of a sweep: one study a problem, persistent, resumable, readable by Optuna's own tools.
+
+A trial is one route measured, written when it finishes; its parameters are the route, its value is the route's time
+relative to stock (lower is better), and its user attribute ``result`` is the row that tables are derived from. A study
+belongs to one device, MLX version and set of kernels; when a kernel changes, the study of the changed set takes over the
+trials of the kernels that did not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Iterator, Sequence
+
+import optuna
+import sqlalchemy.exc
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from .. import kernels, paths
+from ..errors import AutotuneError, UsageError
+from ..kernels import Route
+from ..problem import Problem
+from . import results, space
+from .results import Origin, Result
+from .sampler import IN_VAIN, LegalSetSampler, frozen, route_of, suggest
+
+PROTOCOL = 1
+"""Raised when the measuring changes so that old and new numbers must not be mixed."""
+
+_STATES = {
+    results.OK: TrialState.COMPLETE,
+    results.PRUNED: TrialState.PRUNED,
+    results.INACCURATE: TrialState.FAIL,
+    results.FAILED: TrialState.FAIL,
+}
+
+
+def default_url() -> str:
+    """SQLite in the user's data folder."""
+    return f"sqlite:///{paths.user_data() / 'studies.db'}"
+
+
+def open_storage(url: str) -> BaseStorage:
+    """Any storage that Optuna takes. Raises :class:`AutotuneError` where it cannot be opened or written."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        if not url.startswith("sqlite:///"):
+            return optuna.storages.get_storage(url)
+        path = Path(url.removeprefix("sqlite:///"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 30}})
+        _write_ahead(storage)
+        return storage
+    except (ValueError, ImportError, sqlalchemy.exc.ArgumentError) as error:
+        raise UsageError(f"storage {url!r} is not understood ({_first_line(error)})", "such as sqlite:///studies.db") from None
+    except (OSError, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise storage_error(error, url) from None
+
+
+def storage_error(error: Exception, url: str) -> AutotuneError:
+    """One line for what a full disk, a read-only folder or a broken file make Optuna raise."""
+    return AutotuneError(
+        f"the studies at {url} cannot be used ({_first_line(error)})",
+        "what was measured before is kept; free the place or name another with --storage or AUTOTUNE_DATA",
+    )
+
+
+STORAGE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError)
+
+
+def _first_line(error: Exception) -> str:
+    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__ else error
+    if isinstance(cause, OSError):
+        return cause.strerror or str(cause)
+    return str(cause).splitlines()[0]
+
+
+def _write_ahead(storage: RDBStorage) -> None:
+    """SQLite's write-ahead log: a commit survives the death of the process and costs no flush of the disk."""
+    from sqlalchemy import event
+
+    @event.listens_for(storage.engine, "connect")
+    def configure(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    storage.engine.dispose()
+
+
+class ProblemStudy:
+    """The study of one problem on one device: deals routes, keeps rows, knows when it is done."""
+
+    def __init__(self, storage: BaseStorage, problem: Problem, origin: Origin, routes: Sequence[Route]) -> None:
+        self.problem = problem
+        self.routes = list(routes)
+        identity = _identity(problem, origin)
+        self._study = optuna.create_study(
+            storage=storage, study_name=_name(problem, origin, identity), load_if_exists=True, direction="minimize"
+        )
+        self._abandon_running()
+        if not self._study.user_attrs:
+            self._study.set_user_attr("autotune", identity)
+            self._adopt(storage, identity)
+
+    @property
+    def done(self) -> bool:
+        """Whether every legal route of this study's set was dealt and the play-off is over."""
+        return set(self._study.user_attrs.get("done", ())) >= {str(route) for route in self.routes}
+
+    def finish(self) -> None:
+        self._study.set_user_attr("done", sorted(str(route) for route in self.routes))
+
+    def forget(self) -> None:
+        """Deletes the study and starts it anew."""
+        name, storage, attrs = self._study.study_name, self._study._storage, self._study.user_attrs
+        optuna.delete_study(study_name=name, storage=storage)
+        self._study = optuna.create_study(storage=storage, study_name=name, direction="minimize")
+        self._study.set_user_attr("autotune", attrs["autotune"])
+
+    def deal(self, seeds: Sequence[Route], seed: int) -> tuple[Trial, Route]:
+        """The next route to measure. Raises :class:`autotune.search.sampler.Exhausted`."""
+        sampler = LegalSetSampler(self.routes, seeds, seed)
+        sampler.next_route(self._study)
+        self._study.sampler = sampler
+        trial = self._study.ask()
+        return trial, suggest(trial, self.routes)
+
+    def tell(self, trial: Trial, result: Result) -> None:
+        """Keeps a row; from here on it survives the process."""
+        state = _STATES[result.status]
+        trial.set_user_attr("result", results.to_json(result))
+        value = 1 / result.speedup if result.speedup else None
+        if state is TrialState.PRUNED and value is not None:
+            trial.report(value, step=result.rounds)
+        self._study.tell(trial, value if state is TrialState.COMPLETE else None, state=state)
+
+    def add(self, route: Route, result: Result) -> None:
+        """Keeps a row for a route that was dealt before: a finalist's, which replaces its first one."""
+        self._study.add_trial(_frozen(route, self.routes, result))
+
+    def rows(self) -> dict[Route, Result]:
+        """The latest row of each route."""
+        return {Route.parse(row.route): row for row in _rows(self._study.get_trials(deepcopy=False))}
+
+    def _abandon_running(self) -> None:
+        """Trials that a killed sweep left open are closed, and their routes dealt again."""
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
+            self._study._storage.set_trial_user_attr(trial._trial_id, IN_VAIN, True)
+            self._study.tell(trial.number, state=TrialState.FAIL)
+
+    def _adopt(self, storage: BaseStorage, identity: dict[str, Any]) -> None:
+        """Takes over rows of earlier studies of this problem on this device whose kernels have not changed since."""
+        same = ("problem", "origin", "protocol")
+        for other in storage.get_all_studies():
+            theirs = storage.get_study_user_attrs(other._study_id).get("autotune", {})
+            if other.study_name == self._study.study_name or any(theirs.get(k) != identity[k] for k in same):
+                continue
+            for row in _rows(storage.get_all_trials(other._study_id, deepcopy=False)):
+                route = Route.parse(row.route)
+                found = kernels.KERNELS.get(route.kernel)
+                if found and route in self.routes and kernels.fingerprint.of(found) == row.kernel:
+                    self._study.add_trial(_frozen(route, self.routes, row))
+
+
+def all_rows(storage: BaseStorage) -> Iterator[Result]:
+    """Every latest row of every study in the storage, oldest study first."""
+    for study in sorted(storage.get_all_studies(), key=lambda each: each._study_id):
+        yield from {row.route: row for row in _rows(storage.get_all_trials(study._study_id, deepcopy=False))}.values()
+
+
+def _rows(trials: Sequence[FrozenTrial]) -> Iterator[Result]:
+    for trial in trials:
+        if "result" in trial.user_attrs and trial.state.is_finished():
+            yield results.from_json(trial.user_attrs["result"])
+
+
+def _frozen(route: Route, routes: Sequence[Route], result: Result) -> FrozenTrial:
+    state = _STATES[result.status]
+    value = 1 / result.speedup if state is TrialState.COMPLETE else None
+    return frozen(route, routes, value, state, {"result": results.to_json(result)})
+
+
+def _identity(problem: Problem, origin: Origin) -> dict[str, Any]:
+    fields = {name: value for name, value in asdict(origin).items() if name not in ("os", "autotune")}
+    found = [kernel for kernel in kernels.KERNELS.values() if problem.op in kernel.ops]
+    return {
+        "problem": str(problem),
+        "origin": fields,
+        "kernels": {kernel.name: kernels.fingerprint.of(kernel) for kernel in found},
+        "spaces": {kernel.name: space.fingerprint(kernel) for kernel in found},
+        "protocol": PROTOCOL,
+    }
+
+
+def _name(problem: Problem, origin: Origin, identity: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{origin.chip} mlx-{origin.mlx} {origin.load} {problem} {digest}"
+
+

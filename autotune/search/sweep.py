@@ -1,0 +1,282 @@
+"""The sweep: every route of every problem, checked, measured against stock, and kept as it is measured.
+
+Order of work for one problem: stock against itself (the noise floor), the legal set as the sampler deals it, then a
+play-off between the few best with more rounds. What is known when a sweep is killed is known when it starts again.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, Callable, Protocol, Sequence
+
+from .. import kernels
+from ..devices.base import Accuracy, Device, RouteFailed, Session
+from ..kernels import STOCK, Route
+from ..problem import Problem
+from . import accuracy, results, space
+from .measure import Comparison, Effort, Meter
+from .results import Origin, Result
+from .sampler import Exhausted
+from .stats import NONE, Interval
+from .studies import ProblemStudy
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep does: ``problems`` in order, by ``effort``, with at most ``trials`` routes a problem (0: all)."""
+
+    problems: tuple[Problem, ...]
+    effort: Effort
+    kernels: tuple[str, ...] = ()
+    trials: int = 0
+    budget: float = 0.0
+    seed: int = 0
+    fresh: bool = False
+
+
+@dataclass(frozen=True)
+class Done:
+    """One problem's outcome: the best row that is not stock (None if nothing could be timed), and how it went."""
+
+    problem: Problem
+    best: Result | None
+    routes: int
+    refused: int
+    resumed: bool
+    seconds: float
+
+
+class Listener(Protocol):
+    """Who is told how the sweep goes; a report or a test."""
+
+    def started(self, problem: Problem, number: int, total: int, eta: float | None) -> None: ...
+
+    def measured(self, problem: Problem, result: Result, best: Result | None) -> None: ...
+
+    def finished(self, done: Done) -> None: ...
+
+
+@dataclass
+class Outcome:
+    """What a sweep did. ``stopped`` says why it ended early: ``interrupted``, ``budget`` or empty."""
+
+    done: list[Done] = field(default_factory=list)
+    stopped: str = ""
+    left: int = 0
+    disturbed: int = 0
+    slowed: int = 0
+
+
+class Sweep:
+    """Runs a plan on a device, one study a problem."""
+
+    def __init__(
+        self,
+        device: Device,
+        origin: Origin,
+        plan: Plan,
+        open_study: Callable[[Problem, Sequence[Route]], ProblemStudy],
+        listener: Listener,
+        stop: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+        today: Callable[[], str] = lambda: datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._device = device
+        self._origin = origin
+        self._plan = plan
+        self._open_study = open_study
+        self._listener = listener
+        self._stop = stop
+        self._clock = clock
+        self._today = today
+        self._sleep = sleep
+        self._winners: dict[Any, list[Route]] = {}
+        self._outcome = Outcome()
+
+    def run(self) -> Outcome:
+        start = self._clock()
+        spent: list[float] = []
+        total = len(self._plan.problems)
+        for number, problem in enumerate(self._plan.problems, 1):
+            budget = self._plan.budget
+            if self._stop() or (budget and self._clock() - start >= budget):
+                self._outcome.stopped = "interrupted" if self._stop() else "budget"
+                self._outcome.left = total - number + 1
+                break
+            eta = sum(spent) / len(spent) * (total - number + 1) if spent else None
+            self._listener.started(problem, number, total, eta)
+            began = self._clock()
+            done = self._tune(problem, began)
+            if done is None:
+                self._outcome.stopped = "interrupted"
+                self._outcome.left = total - number + 1
+                break
+            if not done.resumed:
+                spent.append(done.seconds)
+            self._outcome.done.append(done)
+            self._listener.finished(done)
+        return self._outcome
+
+    def _tune(self, problem: Problem, began: float) -> Done | None:
+        """One problem, from its study's state to done; None where the user stopped it on the way."""
+        routes = space.legal_routes(problem, self._origin.backend, self._plan.kernels)
+        study = self._open_study(problem, routes)
+        if self._plan.fresh:
+            study.forget()
+        if study.done:
+            return self._conclude(problem, study, began, resumed=True)
+        try:
+            session = self._device.open(problem, self._seed(problem), self._origin.load)
+            tuner = _Tuner(self, problem, study, session)
+            complete = tuner.run()
+        except RouteFailed as error:
+            # Stock itself, or the inputs: nothing to compare with, so nothing to tune.
+            study.add(STOCK, self.untimed(problem, STOCK, results.FAILED, str(error)))
+            complete = True
+        if not complete:
+            return None
+        study.finish()
+        return self._conclude(problem, study, began, resumed=False)
+
+    def _conclude(self, problem: Problem, study: ProblemStudy, began: float, resumed: bool) -> Done:
+        rows = study.rows()
+        timed = [row for route, row in rows.items() if route != STOCK and row.status == results.OK]
+        refused = sum(row.status in (results.INACCURATE, results.FAILED) for row in rows.values())
+        best = max(timed, key=lambda row: row.low, default=None)
+        ranked = sorted(timed, key=lambda row: -row.speedup)
+        self._winners[problem.family] = [Route.parse(row.route) for row in ranked[:3]]
+        return Done(problem, best, len(rows), refused, resumed, self._clock() - began)
+
+    def _seed(self, problem: Problem) -> int:
+        """A seed for the problem's inputs: another one for each problem, the same for the same plan."""
+        return (self._plan.seed * 1_000_003 + sum(ord(c) * 31**i for i, c in enumerate(str(problem)))) % 2**31
+
+    def seeds(self, problem: Problem) -> list[Route]:
+        """Winners of the family's problem before this one: the next M mostly wants the same."""
+        return self._winners.get(problem.family, [])
+
+    def timed(self, problem: Problem, comparison: Comparison, status: str, **rest: Any) -> Result:
+        c = comparison
+        return results.timed(
+            problem, c.route, status, c.stock, c.times, c.ratios, origin=self._origin, **self._stamp(problem, c.route), **rest
+        )
+
+    def untimed(self, problem: Problem, route: Route, status: str, reason: str, **rest: Any) -> Result:
+        rest = {"error": 0.0, "stock_error": 0.0, **rest}
+        return results.untimed(
+            problem, route, status, reason, origin=self._origin, **self._stamp(problem, route), **rest
+        )
+
+    def _stamp(self, problem: Problem, route: Route) -> dict[str, Any]:
+        kernel = kernels.kernel(route.kernel)
+        return {
+            "kernel": kernels.fingerprint.of(kernel),
+            "space": space.fingerprint(kernel),
+            "date": self._today(),
+            "seed": self._seed(problem),
+        }
+
+
+class _Tuner:
+    """The work on one problem whose session is open."""
+
+    def __init__(self, sweep: Sweep, problem: Problem, study: ProblemStudy, session: Session) -> None:
+        self._sweep = sweep
+        self._problem = problem
+        self._study = study
+        self._session = session
+        self._effort = sweep._plan.effort
+        self._meter = Meter(session, self._effort, sweep._sleep)
+        self._comparisons: dict[Route, Comparison] = {}
+        self._stock: Accuracy | None = None
+
+    def run(self) -> bool:
+        """Measures until the set is dealt and the play-off is over; False where the user stopped it."""
+        dealt = 0
+        while not self._sweep._plan.trials or dealt < self._sweep._plan.trials:
+            if self._sweep._stop():
+                return False
+            try:
+                trial, route = self._study.deal(self._sweep.seeds(self._problem), self._sweep._plan.seed)
+            except Exhausted:
+                break
+            result = self._measure(route)
+            self._study.tell(trial, result)
+            dealt += 1
+            self._tell(result)
+            if route == STOCK and result.status != results.OK:
+                return True
+        self._play_off()
+        outcome = self._sweep._outcome
+        outcome.disturbed += self._meter.disturbed
+        outcome.slowed += self._meter.slowed
+        return not self._sweep._stop() or self._settled()
+
+    def _measure(self, route: Route) -> Result:
+        error: dict[str, float] = {}
+        try:
+            if self._stock is None:
+                self._stock = self._session.check(STOCK)
+            seen = self._stock if route == STOCK else self._session.check(route)
+            error = {"error": seen.error, "stock_error": self._stock.error}
+            kernel = kernels.kernel(route.kernel)
+            objection = accuracy.objection(seen, self._stock, self._problem.dtype, kernel.accuracy)
+            if objection and route != STOCK:
+                return self._sweep.untimed(self._problem, route, results.INACCURATE, objection, **_finite(error))
+            if route == STOCK:
+                comparison, dropped = self._meter.compare(STOCK), False
+                self._meter.settle(comparison)
+            else:
+                comparison, dropped = self._meter.screen(route, self._incumbent())
+        except RouteFailed as failure:
+            return self._sweep.untimed(self._problem, route, results.FAILED, str(failure), **_finite(error))
+        self._comparisons[route] = comparison
+        return self._sweep.timed(
+            self._problem, comparison, results.PRUNED if dropped else results.OK, **_finite(error)
+        )
+
+    def _incumbent(self) -> Interval:
+        rows = [row.interval for row in self._study.rows().values() if row.status == results.OK]
+        return max(rows, key=lambda interval: interval.value, default=NONE)
+
+    def _finalists(self) -> list[Result]:
+        """The few fastest that still may be the fastest, and faster than stock."""
+        rows = [row for route, row in self._study.rows().items() if route != STOCK and row.status == results.OK]
+        ranked = sorted((row for row in rows if row.speedup > 1), key=lambda row: -row.speedup)
+        return [row for row in ranked[: self._effort.finalists] if row.high >= ranked[0].low]
+
+    def _settled(self) -> bool:
+        return all(row.rounds >= self._effort.final for row in self._finalists())
+
+    def _play_off(self) -> None:
+        for row in self._finalists():
+            if row.rounds >= self._effort.final or self._sweep._stop():
+                continue
+            route = Route.parse(row.route)
+            try:
+                comparison = self._comparisons.get(route) or self._meter.compare(route)
+                self._meter.settle(comparison)
+            except RouteFailed as failure:
+                refused = self._sweep.untimed(self._problem, route, results.FAILED, str(failure))
+                self._study.add(route, refused)
+                continue
+            result = self._sweep.timed(
+                self._problem, comparison, results.OK, error=row.error, stock_error=row.stock_error
+            )
+            self._study.add(route, result)
+            self._tell(result)
+
+    def _tell(self, result: Result) -> None:
+        rows = [row for route, row in self._study.rows().items() if route != STOCK and row.status == results.OK]
+        best = max(rows, key=lambda row: row.speedup, default=None)
+        self._sweep._listener.measured(self._problem, result, best)
+
+
+def _finite(error: dict[str, float]) -> dict[str, float]:
+    """An infinite error is written as 1e9: JSON and CSV readers disagree about infinities."""
+    return {name: min(value, 1e9) for name, value in {"error": 0.0, "stock_error": 0.0, **error}.items()}
+
+

@@ -1,0 +1,93 @@
+"""The process that touches the device: started by ``isolated.py``, answers one JSON line for each JSON line.
+
+It can be killed at any moment without harm to the sweep. Whatever a library prints goes to stderr; the protocol has a
+stream of its own. ``python -m autotune.search.worker KIND CACHE_BYTES [MODULE ...]`` imports the modules first, which may
+register kernels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import sys
+from typing import Any, TextIO
+
+MEMORY_SHARE = 0.8
+"""Part of the machine's memory that a route on the CPU may take before it is told no."""
+
+
+def main(arguments: list[str]) -> None:
+    kind, cache_bytes, *modules = arguments
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    _be_first_to_die()
+    if kind == "cpu":
+        _limit_memory()
+    from ..devices.mlx import MlxDevice
+
+    for module in modules:
+        importlib.import_module(module)
+    device = MlxDevice(kind, int(cache_bytes))
+    _answer(out, {"ready": True})
+    session: Any = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            if request["do"] == "open":
+                session = None
+                session = device.open(_problem(request["problem"]), request["seed"], request["load"])
+                _answer(out, {"ok": True})
+            else:
+                _answer(out, _do(session, request))
+        except MemoryError as error:
+            _answer(out, {"failed": "memory", "detail": str(error) or "out of memory"})
+        except Exception as error:  # noqa: BLE001 - a route may raise anything, and the sweep goes on
+            _answer(out, {"failed": _kind_of(error), "detail": f"{type(error).__name__}: {error}"})
+
+
+def _do(session: Any, request: dict[str, Any]) -> dict[str, Any]:
+    from ..kernels import Route
+
+    route = Route.parse(request["route"])
+    if request["do"] == "check":
+        accuracy = session.check(route)
+        return {"error": accuracy.error, "worst": accuracy.worst, "apart": accuracy.apart}
+    return {"seconds": session.time(route, request["calls"])}
+
+
+def _problem(text: str) -> Any:
+    from ..problem import Problem
+
+    return Problem.parse(text)
+
+
+def _kind_of(error: Exception) -> str:
+    text = str(error).lower()
+    return "memory" if "alloc" in text or "out of memory" in text else "raised"
+
+
+def _answer(out: TextIO, content: dict[str, Any]) -> None:
+    out.write(json.dumps(content) + "\n")
+
+
+def _be_first_to_die() -> None:
+    """On Linux, asks the kernel to end this process before any other when memory runs out."""
+    with contextlib.suppress(OSError):
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write("1000")
+
+
+def _limit_memory() -> None:
+    """On the CPU, an allocation beyond a share of the machine's memory fails instead of making the system swap."""
+    import resource
+
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (int(total * MEMORY_SHARE), hard))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
