@@ -18,7 +18,7 @@ from .. import kernels, paths
 from ..errors import UsageError, unknown
 from ..kernels import STOCK, Kernel, Route
 from ..problem import Problem
-from .yamlfile import read
+from ..yamlfile import load as read
 
 Values = dict[str, dict[str, list[Any]]]
 """For each parameter: ``values``, and what a backend adds to them under its name."""

@@ -13,7 +13,8 @@ from typing import Any
 from .. import paths
 from ..errors import UsageError, unknown
 from ..problem import Problem, Quantization
-from .yamlfile import check_keys, read
+from ..yamlfile import check_keys
+from ..yamlfile import load as read
 
 _TOP = ("name", "description", "sources", "groups", "chains")
 _GROUP = ("op", "dtype", "layout", "quantization", "m", "shapes", "batch", "epilogue")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Iterable
 
-from ..errors import UsageError, unknown
+from .errors import UsageError, unknown
 
 
-def read(path: Path) -> dict[str, Any]:
+def load(path: Path) -> dict[str, Any]:
     """The mapping at the top of the file. Raises :class:`UsageError` with the line where it does not parse."""
     import yaml
 
