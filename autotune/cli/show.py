@@ -1,6 +1,40 @@
-"""``autotune show``: the routing table, readable."""
+"""``autotune show``: routing tables, readable."""
+
+from __future__ import annotations
+
+import os
+
 import typer
+
+from . import output
+
+
 def register(app: typer.Typer) -> None:
     @app.command()
-    def show(chip: str = typer.Option("", help="x")) -> None:
-        """Show the table."""
+    def show(
+        chip: str = typer.Option("", metavar="ID", help="Show this chip's table instead, such as m5max."),
+        table: str = typer.Option("", metavar="PATH", help="Show this file instead."),
+        family: str = typer.Option("", metavar="TEXT", help="Only families with this in their text, such as N=13824."),
+        json: bool = output.JSON,
+    ) -> None:
+        """Show the routes that this machine's tables hold, with the evidence for each."""
+        from .. import machine
+        from ..report import show as report
+        from ..report import tables as shared
+
+        files: tuple[shared.Standing, ...] = ()
+        if chip or table:
+            views = [report.view(shared.choose(chip, table), family)]
+        else:
+            files = shared.in_reach(filter(machine.has, ("gpu", "cpu")))
+            views = report.in_use([shared.choose("", file.path) for file in files if file.kinds], family)
+        report.demand(views, family)
+        if json:
+            output.emit(report.document(views, files))
+        else:
+            shared.write(output.console(), report.text(views))
+            for line in [] if chip or table else shared.passed_over(files):
+                output.note(line)
+        if os.environ.get("AUTOTUNE_DISABLE"):
+            output.note("AUTOTUNE_DISABLE is set: routed calls take stock, whatever the tables say")
+        output.next_step(report.next_step(views, shared.option(chip, table)))

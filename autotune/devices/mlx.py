@@ -1,10 +1,10 @@
 """MLX's own backends as devices: Metal, CUDA and the CPU, timed through ``mx.eval``.
 
-How a load is chained. ``mx.depends`` orders the nodes of MLX's graph and hands the array's buffer through; it gives the
-GPU no dependency between two kernels, so calls linked by it alone may overlap there. A chain here passes each result
-into the next call's input by a select that always picks the input: one small kernel a call, the same for every route,
-counted in the time of both sides (which makes speedups look smaller than they are, never larger). docs/measuring.md has
-the measured difference.
+How a load is chained: each call's input is linked to the result before it by adding that result's first element, which
+the operands make zero (``operands.linked``). ``mx.depends`` would order the nodes of MLX's graph but hands the array's
+buffer through, and gives the GPU no dependency between two kernels: they overlap as no decoding ever does. The small
+kernel that links is counted in the time of both sides, which makes speedups look smaller than they are, never larger.
+docs/measuring.md has the measured difference.
 """
 
 from __future__ import annotations
@@ -53,7 +53,6 @@ class MlxSession:
         self._rng = np.random.default_rng(seed)
         self._cache_bytes = cache_bytes
         self._ops: dict[Route, Op] = {}
-        self._never = mx.array(False)
         self._turn = 0
         self._checked: _Check | None = None
         self._timed: tuple[mx.array, mx.array | None, list[tuple[mx.array, ...]]] | None = None
@@ -69,7 +68,7 @@ class MlxSession:
         outs: list[mx.array] = []
         out: mx.array | None = None
         for _ in range(calls):
-            this = a if out is None or not chained else mx.where(self._never, out[..., :1], a)
+            this = a if out is None or not chained else operands.linked(a, out)
             out = run(*operands.arguments(self.problem, this, sets[self._turn % len(sets)], c), stream=None)
             self._turn += 1
             if not chained:

@@ -15,7 +15,7 @@ DTYPES = {"f32": mx.float32, "f16": mx.float16, "bf16": mx.bfloat16}
 @dataclass(frozen=True)
 class Operands:
     """A call's arrays: ``a`` is (M, K), or (B, M, K) with a batch; ``weights`` are (b,) or (w, scales[, biases])
-    as the op takes them; ``c`` is the addend of ``addmm``."""
+    as the op takes them; ``c`` is the addend of ``addmm``. Column 0 of the result is zero (see :func:`linked`)."""
 
     a: mx.array
     weights: tuple[mx.array, ...]
@@ -35,7 +35,7 @@ def draw(problem: Problem, key: mx.array) -> Operands:
     c = None
     if problem.op == "addmm":
         shape = (problem.n,) if problem.epilogue == "row" else (*lead, problem.m, problem.n)
-        c = mx.random.normal(shape, key=keys[2]).astype(dtype)
+        c = (mx.random.normal(shape, key=keys[2]) * _but_first(problem.n, 1, -1)).astype(dtype)
     operands = Operands(a, weights(problem, keys[1]), c)
     mx.eval(operands.a, *operands.weights, *(() if c is None else (c,)))
     return operands
@@ -51,7 +51,9 @@ def weights(problem: Problem, key: mx.array) -> tuple[mx.array, ...]:
     if problem.quantization is None:
         lead = (problem.batch,) if problem.batch > 1 else ()
         stored = (problem.n, problem.k) if problem.layout[1] == "t" else (problem.k, problem.n)
-        b = (mx.random.normal((*lead, *stored), key=key) * problem.k**-0.5).astype(dtype)
+        n_axis = -2 if problem.layout[1] == "t" else -1
+        b = mx.random.normal((*lead, *stored), key=key) * problem.k**-0.5 * _but_first(problem.n, 1, n_axis)
+        b = b.astype(dtype)
         mx.eval(b)
         return (mx.swapaxes(b, -1, -2) if problem.layout[1] == "t" else b,)
     q = problem.quantization
@@ -59,12 +61,17 @@ def weights(problem: Problem, key: mx.array) -> tuple[mx.array, ...]:
     words, scales_key = mx.random.split(key, 2)
     w = mx.random.randint(-(2**31), 2**31 - 1, (rows, columns * q.bits // 32), mx.int32, key=words).view(mx.uint32)
     groups = (rows, columns // q.group_size)
+    # Of weights packed along N, a whole first group is made zero: its columns share their scale.
+    kept = _but_first(groups[0], 1, -2) if problem.layout == "nt" else _but_first(groups[1], 1, -1)
     size = problem.k**-0.5
     if q.mode == "affine":
         step = size / 2 ** (q.bits - 1)
-        scales = (mx.random.uniform(0.5 * step, 1.5 * step, groups, key=scales_key)).astype(dtype)
+        scales = (mx.random.uniform(0.5 * step, 1.5 * step, groups, key=scales_key) * kept).astype(dtype)
         biases = (scales * -(2 ** (q.bits - 1))).astype(dtype)
         return w, scales, biases
+    first_words = q.group_size * q.bits // 32
+    zero = _but_first(rows, 1, -2) if problem.layout == "nt" else _but_first(w.shape[1], first_words, -1)
+    w = mx.where(zero > 0, w, mx.zeros((), dtype=mx.uint32))
     if q.mode == "mxfp8":
         w = mx.bitwise_and(w, mx.array(0xB7B7B7B7, dtype=mx.uint32))  # exponents without their top bit: no NaN, small
     if q.mode == "nvfp4":  # e4m3 scales between 2^-6 and 2^-4
@@ -87,6 +94,22 @@ def ring(problem: Problem, cache_bytes: int, most_bytes: int, key: mx.array) -> 
         sets.append(copy)
     mx.eval(*first)
     return sets
+
+
+def linked(a: mx.array, out: mx.array) -> mx.array:
+    """A again, but not before ``out`` is there.
+
+    The operands make the first element of every result zero, and adding it changes nothing. One small kernel that keeps
+    A's layout; ``mx.depends`` would order the graph's nodes and leave the GPU's kernels free to overlap.
+    """
+    corner = out[(slice(1),) * out.ndim]
+    return a + mx.reshape(corner, (1,))
+
+
+def _but_first(length: int, zeros: int, axis: int) -> mx.array:
+    """Ones but for the first ``zeros`` along one of the last two axes, shaped to broadcast there."""
+    mask = (mx.arange(length) >= zeros).astype(mx.float32)
+    return mask[:, None] if axis == -2 else mask
 
 
 def _copy(array: mx.array, problem: Problem) -> mx.array:

@@ -11,13 +11,14 @@ from . import fingerprint
 from .base import STOCK, Config, Kernel, Op, Parameter, Route
 from .chunk import Chunk
 from .dequantize import Dequantize
+from .fold_k import FoldK
 from .pad import Pad
 from .split_k import SplitK
 from .stock import Stock
 from .upcast import Upcast
 
 KERNELS: dict[str, Kernel] = {
-    kernel.name: kernel for kernel in (Stock(), Pad(), Chunk(), Dequantize(), SplitK(), Upcast())
+    kernel.name: kernel for kernel in (Stock(), Pad(), Chunk(), Dequantize(), SplitK(), FoldK(), Upcast())
 }
 
 __all__ = [

@@ -75,7 +75,8 @@ class Kernel:
     """One way to solve a class of problems. Subclasses set the class attributes and define ``legal`` and ``build``.
 
     ``parameters`` is ordered: a config lists its values in that order. ``accuracy`` is the largest error, as a multiple
-    of the stock op's, with which the kernel may still be used.
+    of the stock op's, with which the kernel may still be used. ``smooth`` says that what it gains over stock changes
+    little from one M to the next, so that a route which won at two measured M may be used between them.
     """
 
     name: str = ""
@@ -83,6 +84,7 @@ class Kernel:
     ops: tuple[str, ...] = ()
     parameters: Mapping[str, Parameter] = {}
     accuracy: float = 2.0
+    smooth: bool = False
 
     def accepts(self, problem: Problem, config: Config) -> bool:
         """Whether the config lies in the declared space and is legal for the problem."""

@@ -27,6 +27,7 @@ class Dequantize(Kernel):
     name = "dequantize"
     summary = "weights dequantized into memory, then a dense product"
     ops = ("quantized_matmul",)
+    smooth = True
     parameters = {"compute": Parameter(words=("native", "float32"))}
 
     def legal(self, problem: Problem, config: Config) -> bool:

@@ -30,6 +30,7 @@ class SplitK(Kernel):
     name = "split_k"
     summary = "K in parts, partial results summed in float32"
     ops = OPS
+    smooth = True
     parameters = {"parts": Parameter(2, 64)}
 
     def legal(self, problem: Problem, config: Config) -> bool:

@@ -26,6 +26,7 @@ class Upcast(Kernel):
     name = "upcast"
     summary = "computed in float32, rounded back"
     ops = OPS
+    smooth = True
     accuracy = 1.0
 
     def legal(self, problem: Problem, config: Config) -> bool:

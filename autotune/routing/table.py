@@ -43,8 +43,9 @@ class ChipKey:
 class Header:
     """What a table says of itself: whose numbers, from what, and how sure.
 
-    ``noise`` is the largest noise floor among the results (stock against itself, as a ratio minus one) and ``margin``
-    the least speedup minus one that a route had to clear.
+    ``noise`` is the median noise floor of the results (stock against itself, as a ratio minus one) and ``margin`` the
+    least speedup minus one that a route had to clear. ``workloads`` names those that were covered when the table was
+    exported: ``autotune check`` holds the table to them.
     """
 
     chip: ChipKey
@@ -53,6 +54,7 @@ class Header:
     load: str
     margin: float
     noise: float
+    workloads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -274,7 +276,13 @@ def _header(raw: dict[str, Any], path: Path) -> Header:
     try:
         chip = ChipKey(**raw["chip"])
         header = Header(
-            chip, raw["source"], raw["autotune"], raw["load"], float(raw["margin"]), float(raw["noise"])
+            chip,
+            raw["source"],
+            raw["autotune"],
+            raw["load"],
+            float(raw["margin"]),
+            float(raw["noise"]),
+            tuple(raw["workloads"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise TableError(f"{path}: malformed header ({error})", "export the table again") from None

@@ -1,0 +1,238 @@
+"""Why a problem takes its route: the row that decides, its evidence, and what else was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import kernels
+from ..errors import TableError, UsageError
+from ..kernels import STOCK, Route
+from ..problem import Problem
+from ..routing import freshness
+from ..routing.freshness import Grade
+from ..routing.table import Header, Row, Table
+from ..search.results import OK, PRUNED, Result, read
+from . import tables
+
+
+@dataclass(frozen=True)
+class LookUp:
+    """The route for a problem and why. ``row`` is the row that covers its M, also where it cannot be used."""
+
+    route: Route
+    why: str
+    row: Row | None = None
+    grade: Grade | None = None
+
+    @property
+    def routed(self) -> bool:
+        """Whether the row was followed; where not, stock is taken for want of one."""
+        return self.row is not None and self.row.route == self.route and self.grade is not None and self.grade.usable
+
+
+def look_up(table: Table, problem: Problem, mlx: str | None = None) -> LookUp:
+    """What the router finds in this table, in words: the same rule as :meth:`autotune.routing.router.Router.find`.
+
+    Rows whose evidence is stale (against ``mlx``, or the installed one) are as good as absent. A route has to be legal
+    for the very M, not only for the ends of its interval.
+    """
+    try:
+        rows = table.rows(str(problem.family))
+    except TableError as error:
+        return LookUp(STOCK, f"the table's rows for this family cannot be used: {error}")
+    if not rows:
+        return LookUp(STOCK, f"this family is not tuned{_near(table, problem)}")
+    row = next((row for row in rows if row.first <= problem.m <= row.last), None)
+    if row is None:
+        return LookUp(STOCK, f"M={problem.m} was not tuned: the family's rows cover M={_hull(rows)}")
+    grade = freshness.grade(row, mlx)
+    place = f"the row M={tables.interval_of(row.first, row.last)}"
+    if not grade.usable:
+        return LookUp(STOCK, f"{place} ({row.route}) is stale and not used: {grade.reason}", row, grade)
+    if not kernels.accepts(row.route, problem):
+        return LookUp(STOCK, f"{place} has {row.route}, which is not legal at M={problem.m}", row, grade)
+    if tables.is_stock(row):
+        gain, margin = tables.speedup(tables.evidence(row)), tables.per_cent(table.header.margin)
+        return LookUp(STOCK, f"{place} keeps stock: its best rival's {gain} does not clear {margin}", row, grade)
+    return LookUp(row.route, f"{place} says so", row, grade)
+
+
+def _hull(rows: Sequence[Row]) -> str:
+    """The intervals that rows cover, neighbours run together: ``1..16 and 32..64``."""
+    covered: list[list[int]] = []
+    for row in rows:
+        if covered and row.first == covered[-1][1] + 1:
+            covered[-1][1] = row.last
+        else:
+            covered.append([row.first, row.last])
+    return tables.list_of(tables.interval_of(first, last) for first, last in covered)
+
+
+def _near(table: Table, problem: Problem) -> str:
+    """Names tuned families of the same op, N and K: most misses are another dtype or quantization."""
+    f = problem.family
+    alike = [name for name in table.families if {f.op, f"N={f.n}", f"K={f.k}"} <= set(name.split())]
+    return f"; for this N and K there is {tables.list_of(alike[:3])}" if alike else ""
+
+
+def layout_note(table: Table, problem: Problem, mlx: str | None = None) -> str:
+    """What a dense call does instead, which cannot tell its layouts apart (see :mod:`autotune.routing.resolve`)."""
+    if problem.quantization:
+        return ""
+    if problem.layout not in ("nt", "nn"):
+        return f"routed calls are looked up as nt or nn: none takes a route for {problem.layout}"
+    other = problem.with_layout("nn" if problem.layout == "nt" else "nt")
+    ours, theirs = look_up(table, problem, mlx), look_up(table, other, mlx)
+    if not theirs.routed or (ours.routed and ours.route == theirs.route):
+        return ""
+    if ours.routed:
+        return f"a call cannot tell {problem.layout} from {other.layout}, whose route is {theirs.route}: it takes stock"
+    return f"a call cannot tell {problem.layout} from {other.layout}, and takes the latter's route: {theirs.route}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All measured routes of one problem of the family: timed ones by time, then the refused ones."""
+
+    problem: Problem
+    results: tuple[Result, ...]
+
+    @property
+    def timed(self) -> tuple[Result, ...]:
+        return tuple(each for each in self.results if each.status in (OK, PRUNED))
+
+    def of(self, route: Route) -> Result | None:
+        return next((each for each in self.timed if each.route == str(route)), None)
+
+    def runner_up(self, route: Route) -> Result | None:
+        """The fastest of the others that was measured to the end, stock aside."""
+        return next((r for r in self.timed if r.status == OK and r.route not in (str(route), str(STOCK))), None)
+
+
+def measured(results: Iterable[Result], problem: Problem, load: str) -> Measured | None:
+    """The results for the problem, else for the nearest measured M of its family (the smaller of two)."""
+    texts: dict[str, dict[str, Result]] = {}
+    for result in sorted((each for each in results if each.load == load), key=lambda each: each.date):
+        texts.setdefault(result.problem, {})[result.route] = result
+    alike = [each for each in map(Problem.parse, texts) if each.family == problem.family]
+    if not alike:
+        return None
+    nearest = min(alike, key=lambda each: (abs(each.m - problem.m), each.m))
+    found = texts[str(nearest)].values()
+    return Measured(nearest, tuple(sorted(found, key=lambda r: (r.status not in (OK, PRUNED), r.time_us, r.route))))
+
+
+@dataclass(frozen=True)
+class Achieved:
+    """How far a time is from the roofline: ``gbs`` of the least bytes to move, ``tflops`` of the product's own work."""
+
+    route: str
+    time_us: float
+    gbs: float
+    tflops: float
+
+
+def achieved(problem: Problem, route: str, time_us: float) -> Achieved:
+    return Achieved(route, time_us, problem.bytes / time_us / 1e3, problem.flops / time_us / 1e6)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """All that is known of a problem's route. ``path`` and ``header`` are of the table that decides, if one does.
+
+    ``files`` says of the tables in reach whether this machine uses them, and ``peak`` is the chip's bandwidth in GB/s.
+    """
+
+    problem: Problem
+    found: LookUp
+    path: str
+    header: Header | None
+    measured: Measured | None
+    notes: tuple[str, ...]
+    files: tuple[tables.Standing, ...]
+    peak: float | None = None
+
+    @property
+    def roofline(self) -> tuple[Achieved, ...]:
+        """Stock and the route, at the M that was measured."""
+        if self.measured is None:
+            return ()
+        rows = [self.measured.of(route) for route in dict.fromkeys((STOCK, self.found.route))]
+        return tuple(achieved(self.measured.problem, row.route, row.time_us) for row in rows if row and row.time_us > 0)
+
+
+def deciding(found: Sequence[Table], problem: Problem) -> Table | None:
+    """Of the tables in use, in order of precedence, the first with rows for the problem's family; else the first."""
+    for table in found:
+        try:
+            if table.rows(str(problem.family)):
+                return table
+        except TableError:  # noqa: PERF203 - the router passes such a family over as well
+            continue
+    return found[0] if found else None
+
+
+def beside(table: Table | None) -> tuple[list[Result], str]:
+    """The results that lie beside a table, and a note where there are none to read."""
+    if table is None:
+        return [], ""
+    path = Path(table.path).with_suffix(".csv")
+    if not path.exists():
+        return [], f"there are no measurements beside the table ({path.name}), so that other routes cannot be listed"
+    try:
+        return read(path), ""
+    except UsageError as error:
+        return [], f"the measurements beside the table are left out: {error}"
+
+
+def explain(
+    problem: Problem,
+    table: Table | None,
+    results: Iterable[Result] = (),
+    notes: Iterable[str] = (),
+    files: Iterable[tables.Standing] = (),
+    mlx: str | None = None,
+) -> Explanation:
+    """The explanation from the table that decides (None where no table is in use) and the results beside it."""
+    if table is None:
+        return Explanation(
+            problem, LookUp(STOCK, "no table is in use on this machine"), "", None, None, tuple(notes), tuple(files)
+        )
+    said = (*notes, layout_note(table, problem, mlx))
+    return Explanation(
+        problem,
+        look_up(table, problem, mlx),
+        table.path,
+        table.header,
+        measured(results, problem, table.header.load),
+        tuple(note for note in said if note),
+        tuple(files),
+        tables.peak_bandwidth(table.header.chip),
+    )
+
+
+def document(e: Explanation) -> dict[str, Any]:
+    """The explanation as a JSON document."""
+    row, grade, m = e.found.row, e.found.grade, e.measured
+    runner_up = m.runner_up(e.found.route) if m else None
+    stock = m.of(STOCK) if m else None
+    return {
+        "problem": str(e.problem),
+        "route": str(e.found.route),
+        "why": e.found.why,
+        "row": {**row.as_json(), "freshness": asdict(grade)} if row and grade else None,
+        "table": {"path": e.path, **asdict(e.header)} if e.header else None,
+        "files": [asdict(file) for file in e.files],
+        "notes": list(e.notes),
+        "flops": e.problem.flops,
+        "bytes": e.problem.bytes,
+        "peak_gbs": e.peak,
+        "measured_at": str(m.problem) if m else None,
+        "stock_us": stock.time_us if stock else None,
+        "runner_up": runner_up.route if runner_up else None,
+        "roofline": [asdict(each) for each in e.roofline],
+        "measured": [asdict(each) for each in m.results] if m else [],
+    }

@@ -1,0 +1,134 @@
+"""An explanation as text: the decision, its evidence, the rivals, and how far both are from the roofline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..kernels import STOCK
+from ..search.results import PRUNED, Result
+from . import tables
+from .explain import Explanation, Measured
+
+MOST_TIMED, MOST_REFUSED = 20, 10
+"""Rows that people want to see; a kernel with a large space has hundreds, and the JSON document has them all."""
+
+
+def text(e: Explanation) -> list[Any]:
+    """The explanation as lines and grids for :func:`autotune.report.tables.write`."""
+    parts: list[Any] = [tables.styled(str(e.problem), "bold")]
+    facts = {"route": str(e.found.route), "why": e.found.why, **_evidence(e), **_table(e)}
+    parts.append(tables.grid((tables.styled(name, "dim"), fact) for name, fact in facts.items() if fact))
+    parts += [tables.styled(f"note: {note}", "yellow") for note in e.notes]
+    if e.measured is not None:
+        parts += ["", *_measured(e, e.measured), "", *_roofline(e, e.measured)]
+    return parts
+
+
+def next_step(e: Explanation, option: str = "") -> str:
+    """The command that follows: tune what has no route here, else look at the rows around this one."""
+    if not option and (e.found.row is None or e.found.grade is None or not e.found.grade.usable):
+        return f"autotune sweep --problem {tables.as_words(e.problem)}"
+    words = f"--family 'N={e.problem.n} K={e.problem.k}'"
+    return " ".join(filter(None, ("autotune show", words, option)))
+
+
+def _evidence(e: Explanation) -> dict[str, str]:
+    row, grade = e.found.row, e.found.grade
+    if row is None or grade is None:
+        return {}
+    what = "rival" if tables.is_stock(row) else "speedup"
+    where = "" if tables.is_stock(row) or row.first == row.last else ", where the row gains least"
+    rounds = tables.count(row.samples, "round")
+    return {
+        what: f"{tables.speedup(tables.evidence(row))} over stock at M={row.at}{where}; {rounds}",
+        "error": f"{row.error:.2g} relative to a float64 reference",
+        "state": grade.level + (f": {grade.reason}" if grade.reason else ""),
+        "measured": f"{row.date}, MLX {row.mlx}, {row.os}",
+    }
+
+
+def _table(e: Explanation) -> dict[str, str]:
+    if e.header is None:
+        return {"files": "; ".join(f"{file.path}: {file.reason}" for file in e.files) or "there is none"}
+    facts = tables.facts(e.header, ())
+    unused = [file.reason for file in e.files if file.path == e.path and not file.kinds]
+    return {
+        "table": e.path,
+        "chip": facts["chip"],
+        "numbers": facts["numbers"] if e.header.source != "measured" else "",
+        "load": facts["load"],
+        "here": f"not used on this machine: {unused[0]}" if unused else "",
+    }
+
+
+def _measured(e: Explanation, m: Measured) -> list[Any]:
+    exact = m.problem == e.problem
+    title = tables.styled(f"Measured at M={m.problem.m}", "bold")
+    if not exact:
+        title.append(f", the nearest to M={e.problem.m} that was", style="yellow not bold")
+    timed, refused = m.timed, m.results[len(m.timed) :]
+    shown = list(timed[:MOST_TIMED])
+    # Stock and the route are what the list is about, however far down they come.
+    shown += [each for each in timed[MOST_TIMED:] if each.route in (str(STOCK), str(e.found.route))]
+    head = ("", "route", "us", "speedup", "error", "")
+    parts = [title, tables.grid((_cells(e, each) for each in shown), head, right=(2,), fold=1)]
+    if refused:
+        rows = [(each.route, f"{each.status}: {each.reason}") for each in refused[:MOST_REFUSED]]
+        parts += ["", tables.styled("Refused", "bold"), tables.grid(rows)]
+    left = len(timed) - len(shown) + max(0, len(refused) - MOST_REFUSED)
+    if left:
+        parts.append(tables.styled(f"and {left} more: --json lists them all", "dim"))
+    return [*parts, "", *_compared(e, m)]
+
+
+def _cells(e: Explanation, result: Result) -> tuple[Any, ...]:
+    taken = result.route == str(e.found.route)
+    return (
+        ">" if taken else "",
+        tables.styled(result.route, "bold" if taken else ""),
+        tables.three(result.time_us),
+        tables.speedup(result.interval),
+        f"{result.error:.2g}",
+        "dropped early" if result.status == PRUNED else "",
+    )
+
+
+def _compared(e: Explanation, m: Measured) -> list[Any]:
+    """What the runner-up and stock cost beside the route.
+
+    Ratios are of paired speedups where there are any: times of different rounds differ by more than their routes do.
+    """
+    taken, second = m.of(e.found.route), m.runner_up(e.found.route)
+    if taken is None:
+        return [tables.styled(f"The route {e.found.route} was not timed at M={m.problem.m}.", "")]
+    lines = []
+    if second is not None and second.speedup > 0:
+        apart = "" if not second.interval.overlaps(taken.interval) else "; their intervals overlap"
+        lines.append(f"Runner-up: {second.route}, {_against(second.time_us, taken, second.speedup)}{apart}.")
+    if taken.route != str(STOCK):
+        lines.append(f"Stock: {_against(taken.stock_us, taken, 1.0)}.")
+    return [tables.styled(line, "") for line in lines]
+
+
+def _against(time_us: float, taken: Result, speedup: float) -> str:
+    return (
+        f"{tables.three(time_us)} us, {taken.speedup / speedup:.2f} times the route's {tables.three(taken.time_us)} us"
+    )
+
+
+def _roofline(e: Explanation, m: Measured) -> list[Any]:
+    flops, least = m.problem.flops, m.problem.bytes
+    title = tables.styled(f"Roofline at M={m.problem.m}", "bold")
+    title.append(
+        f": {tables.quantity(flops)}FLOP, at least {tables.quantity(least)}B to move, {flops / least:.3g} FLOP/B",
+        style="not bold",
+    )
+    peak = (f"of {e.peak:.0f}",) if e.peak else ()
+    rows = [
+        (a.route, tables.three(a.time_us), tables.three(a.gbs))
+        + ((f"{100 * a.gbs / e.peak:.0f} %",) if e.peak else ())
+        + (tables.three(a.tflops),)
+        for a in e.roofline
+    ]
+    head = ("route", "us", "GB/s", *peak, "TFLOP/s")
+    return [title, tables.grid(rows, head, right=(1, 2, 3, 4), fold=0)]

@@ -1,0 +1,206 @@
+"""From results to a routing table: a pure function of the rows, so that the same results give the same bytes.
+
+A route is eligible where the lower bound of its speedup clears the margin and the noise floor of that problem. Eligible
+routes whose intervals overlap with the best one's are a tie, and a tie is broken the same way every time: for the route
+that the table already has, then for the one that makes the fewest changes along M, then for the larger gain. Two sweeps
+of one machine then agree wherever it matters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import median
+from typing import Iterable, Mapping, Sequence
+
+from .. import kernels
+from .._version import __version__
+from ..errors import AutotuneError
+from ..kernels import STOCK, Route
+from ..problem import Family, Problem
+from ..routing.table import Header, Row, Table
+from . import results
+from .results import Origin, Result
+
+MARGIN = 0.03
+"""Least gain for which stock is left: threads on MLX's tracker put run-to-run noise at 2 to 3 %."""
+LEAST_ROUNDS = 3
+"""Rounds below which an interval is too wide to mean anything."""
+GAP = 2.0
+"""Largest ratio of two measured M between which a route that won at both is used, if its kernel is smooth in M."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All rows of one problem."""
+
+    problem: Problem
+    rows: Mapping[Route, Result]
+
+    @property
+    def noise(self) -> float:
+        """Stock against itself: how far from 1 the protocol put it, as a ratio minus one."""
+        stock = self.rows[STOCK]
+        return max(stock.high, 1 / max(stock.low, 1e-9)) - 1
+
+    def eligible(self, margin: float) -> list[tuple[Route, Result]]:
+        """Routes that are faster than stock beyond the margin and the noise, fastest first."""
+        floor = 1 + max(margin, self.noise)
+        found = [
+            (route, row)
+            for route, row in self.rows.items()
+            if route != STOCK and row.status == results.OK and row.rounds >= LEAST_ROUNDS and row.low > floor
+        ]
+        return sorted(found, key=lambda each: (-each[1].speedup, str(each[0])))
+
+    def ties(self, margin: float) -> list[Route]:
+        """The eligible routes that cannot be told from the best one; stock alone where none is eligible."""
+        eligible = self.eligible(margin)
+        if not eligible:
+            return [STOCK]
+        best = eligible[0][1]
+        return [route for route, row in eligible if row.high >= best.low]
+
+
+def derive(
+    rows: Iterable[Result], incumbent: Table | None = None, workloads: Sequence[str] = (), margin: float = MARGIN
+) -> Table:
+    """The table that the rows support. Raises :class:`AutotuneError` for no rows, or rows of two machines."""
+    families: dict[Family, list[Measured]] = defaultdict(list)
+    by_problem: dict[str, dict[Route, Result]] = defaultdict(dict)
+    origin: Origin | None = None
+    for row in rows:
+        by_problem[row.problem][_route(row.route)] = row
+        origin = _same_machine(origin, row.origin)
+    if origin is None:
+        raise AutotuneError("there are no results to export", "run: autotune sweep")
+    for text, found in by_problem.items():
+        problem = _problem(text)
+        if STOCK in found and found[STOCK].status == results.OK:
+            families[problem.family].append(Measured(problem, found))
+    routed = {}
+    for family in sorted(families):
+        measured = sorted(families[family], key=lambda each: each.problem.m)
+        held = _held(incumbent, family)
+        choice = choose([_kept(each.ties(margin), held.get(each.problem.m)) for each in measured], measured)
+        routed[str(family)] = [row.as_json() for row in _rows(measured, choice)]
+    noises = [each.noise for family in families.values() for each in family]
+    header = Header(
+        origin.key,
+        origin.source,
+        __version__ if incumbent is None else incumbent.header.autotune,
+        origin.load,
+        margin,
+        float(f"{median(noises):.3g}") if noises else 0.0,
+        tuple(sorted(workloads)),
+    )
+    return Table(header, routed)
+
+
+def choose(ties: Sequence[Sequence[Route]], measured: Sequence[Measured]) -> list[Route]:
+    """One route of each tie set, with the fewest changes from M to M and, among those, the largest total gain.
+
+    Dynamic programming from left to right; exact, and linear in the number of M.
+    """
+    if not ties:
+        return []
+    best: dict[Route, tuple[int, float, tuple[Route, ...]]] = {}
+    for number, routes in enumerate(ties):
+        step: dict[Route, tuple[int, float, tuple[Route, ...]]] = {}
+        for route in routes:
+            gain = math.log(measured[number].rows[route].speedup) if route != STOCK else 0.0
+            if not best:
+                step[route] = (0, -gain, (route,))
+                continue
+            step[route] = min(
+                (changes + (last != route), loss - gain, (*path, route))
+                for last, (changes, loss, path) in best.items()
+            )
+        best = step
+    return list(min(best.values())[2])
+
+
+def _held(incumbent: Table | None, family: Family) -> dict[int, Route]:
+    """What the incumbent has for each M that it was measured at; nothing where it cannot be read."""
+    held: dict[int, Route] = {}
+    if incumbent is not None:
+        for row in incumbent.rows(str(family)):
+            held.update(dict.fromkeys(range(row.first, row.last + 1), row.route))
+    return held
+
+
+def _kept(ties: list[Route], held: Route | None) -> list[Route]:
+    return [held] if held in ties and held is not None else ties
+
+
+def _rows(measured: Sequence[Measured], choice: Sequence[Route]) -> list[Row]:
+    """Intervals of M from the routes at measured M, each with the evidence of its weakest M."""
+    runs: list[list[int]] = []
+    for number, route in enumerate(choice):
+        if runs and choice[runs[-1][-1]] == route and _joined(measured, runs[-1][-1], number, route):
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return [_row([measured[number] for number in run], choice[run[0]]) for run in runs]
+
+
+def _joined(measured: Sequence[Measured], left: int, right: int, route: Route) -> bool:
+    before, after = measured[left].problem.m, measured[right].problem.m
+    if after == before + 1:
+        return True
+    if route == STOCK:
+        return False
+    return kernels.kernel(route.kernel).smooth and after <= GAP * before
+
+
+def _row(run: Sequence[Measured], route: Route) -> Row:
+    def evidence(each: Measured) -> Result:
+        """The route's own row; for stock, its strongest rival's."""
+        if route != STOCK:
+            return each.rows[route]
+        rivals = [row for other, row in each.rows.items() if other != STOCK and row.status == results.OK]
+        return max(rivals, key=lambda row: row.speedup, default=each.rows[STOCK])
+
+    pick = max if route == STOCK else min
+    weakest = pick(run, key=lambda each: (evidence(each).low, -each.problem.m))
+    row, own = evidence(weakest), weakest.rows[route]
+    return Row(
+        run[0].problem.m,
+        run[-1].problem.m,
+        route,
+        weakest.problem.m,
+        row.speedup,
+        row.low,
+        row.high,
+        row.rounds,
+        own.error,
+        own.kernel,
+        own.space,
+        own.mlx,
+        own.os,
+        max(each.rows[route].date for each in run),
+    )
+
+
+@lru_cache(maxsize=1 << 16)
+def _problem(text: str) -> Problem:
+    return Problem.parse(text)
+
+
+@lru_cache(maxsize=1 << 16)
+def _route(text: str) -> Route:
+    return Route.parse(text)
+
+
+def _same_machine(known: Origin | None, other: Origin) -> Origin:
+    """The newer origin, if both are the same device under the same load; MLX and OS may differ from row to row."""
+    if known is None:
+        return other
+    if known.key != other.key or known.load != other.load or known.source != other.source:
+        raise AutotuneError(
+            f"the results are of two machines or loads ({known.chip}, {known.load} and {other.chip}, {other.load})",
+            "name one with --chip",
+        )
+    return known

@@ -1,0 +1,64 @@
+"""Fixtures that all tests share: no user's tables, no warnings given before, and tables for this machine's CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, Iterator, Mapping, Sequence
+
+import pytest
+
+from fakes import table_header, table_row
+
+from autotune.routing import ops, router, switch, table
+
+WriteTable = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """The user's data folder, empty and this test's own; routing in its first state before and after."""
+    data = tmp_path / "data"
+    monkeypatch.setenv("AUTOTUNE_DATA", str(data))
+    monkeypatch.delenv("AUTOTUNE_TABLES", raising=False)
+    monkeypatch.delenv("AUTOTUNE_DISABLE", raising=False)
+    _reset()
+    yield data
+    _reset()
+
+
+def _reset() -> None:
+    switch.disable()
+    ops.suspended = 0
+    router.ROUTERS._broken.clear()
+    router.ROUTERS.use(None, False)
+    router.ROUTERS.switch(True)
+    router._WARNED.clear()
+    ops.forget()
+
+
+@pytest.fixture
+def shipped_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty folder in the place of the project's tables, so that none of them is found on this machine."""
+    folder = tmp_path / "shipped"
+    folder.mkdir()
+    monkeypatch.setattr("autotune.paths.tuned_tables", lambda: folder)
+    return folder
+
+
+@pytest.fixture
+def write_table(tmp_path: Path) -> WriteTable:
+    """Writes a routing table for this machine's CPU and returns its path.
+
+    ``families`` maps a family's text to rows ``(first, last, route)`` or ``(first, last, route, overrides)``. ``path``
+    says where to write; other keywords override the header's fields, those of its chip included.
+    """
+
+    def write(
+        families: Mapping[str, Sequence[tuple[Any, ...]]], path: Path | None = None, **header: Any
+    ) -> Path:
+        path = path or tmp_path / "tables" / f"table-{len(list(tmp_path.glob('tables/*.json')))}.json"
+        rows = {family: [table_row(*row) for row in listed] for family, listed in families.items()}
+        table.save(table.Table(table_header(**header), rows), path)
+        return path
+
+    return write
