@@ -127,7 +127,7 @@ def table_header(**overrides: Any) -> table.Header:
 
 def table_row(first: int, last: int, route: str, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A row as it stands in a file, with evidence that makes it valid here."""
-    found = kernels.KERNELS.get(Route.parse(route).kernel)
+    found = kernels.KERNELS.get(route.partition(" ")[0])
     return {
         "m": [first, last],
         "route": route,

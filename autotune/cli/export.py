@@ -1,6 +1,130 @@
-"""``autotune export``: the routing table, readable."""
+"""``autotune export``: from results to a routing table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
 import typer
+
+from ..errors import AutotuneError, UsageError
+from .output import JSON, emit, next_step, note
+
+if TYPE_CHECKING:
+    from ..routing.table import Table
+    from ..search.results import Result
+
+
 def register(app: typer.Typer) -> None:
     @app.command()
-    def export(chip: str = typer.Option("", help="x")) -> None:
-        """Show the table."""
+    def export(
+        chip: str = typer.Option("", envvar="AUTOTUNE_CHIP", help="Chip whose results to export; default: this one."),
+        out: Optional[Path] = typer.Option(None, help="Folder to write to. Default: the user's tables."),
+        from_csv: Optional[Path] = typer.Option(None, "--from-csv", help="Results from a CSV instead of the studies."),
+        workload: Optional[list[str]] = typer.Option(None, help="Only this workload's problems (repeatable)."),
+        load: str = typer.Option("chained", help="Which load's results: chained or queued."),
+        storage: str = typer.Option("", envvar="AUTOTUNE_STORAGE", help="Any Optuna storage URL. Default: SQLite."),
+        json: bool = JSON,
+    ) -> None:
+        """Write <chip>.json (the routes) and <chip>.csv (their evidence) from what was measured."""
+        from .. import paths
+        from ..routing import table
+        from ..search import results
+
+        folder = out or (from_csv.parent if from_csv else paths.user_tables())
+        rows, dropped = _rows(from_csv, chip, load, storage)
+        rows = _only(rows, workload or [])
+        if not rows:
+            raise AutotuneError("there are no results to export", "run: autotune sweep")
+        chip_id = rows[0].chip
+        path = folder / f"{chip_id}.json"
+        derived = _derive(rows, path)
+        table.write_atomically(path.with_suffix(".csv"), results.dumps(rows))
+        table.save(derived, path)
+        routed = sum(row["route"] != "stock" for each in derived.families.values() for row in each)
+        if dropped:
+            note(f"{dropped} results of kernels that changed since were left out: run autotune sweep to renew them")
+        if json:
+            emit(
+                {
+                    "chip": chip_id,
+                    "table": str(path),
+                    "csv": str(path.with_suffix(".csv")),
+                    "results": len(rows),
+                    "families": len(derived.families),
+                    "routes": derived.count,
+                    "routes_not_stock": routed,
+                    "left_out": dropped,
+                }
+            )
+        else:
+            print(f"{path}: {derived.count} routes for {len(derived.families)} families, {routed} of them not stock")
+            print(f"{path.with_suffix('.csv')}: {len(rows)} results")
+        next_step(f"autotune show --table {path}, or in a program: import autotune; autotune.enable()")
+
+
+def _rows(from_csv: Path | None, chip: str, load: str, storage: str) -> tuple[list[Result], int]:
+    """The latest row of each route of the chip's problems, and how many were left out as stale."""
+    from .. import kernels
+    from ..search import results, space, studies
+
+    if from_csv is not None:
+        rows = results.read(from_csv)
+        if chip and any(row.chip != chip for row in rows):
+            raise UsageError(f"{from_csv} is of {rows[0].chip}, not {chip}", "leave --chip out")
+        return rows, 0
+    if not chip:
+        from .. import chips, machine
+
+        chip = chips.here(machine.default_kind())
+    url = storage or studies.default_url()
+    latest: dict[tuple[str, str], Result] = {}
+    dropped = 0
+    try:
+        for row in studies.all_rows(studies.open_storage(url)):
+            if row.chip != chip or row.load != load:
+                continue
+            kernel = kernels.KERNELS.get(row.route.split(" ", 1)[0])
+            if kernel is None or (row.kernel, row.space) != (
+                kernels.fingerprint.of(kernel),
+                space.fingerprint(kernel),
+            ):
+                dropped += 1
+                continue
+            latest[row.problem, row.route] = row
+    except studies.STORAGE_ERRORS as error:
+        raise studies.storage_error(error, url) from None
+    if not latest:
+        raise AutotuneError(f"there are no current results of {chip} in {url}", f"run: autotune sweep --chip {chip}")
+    return list(latest.values()), dropped
+
+
+def _only(rows: list[Result], names: list[str]) -> list[Result]:
+    from ..search import workloads
+
+    if not names:
+        return rows
+    wanted = {str(problem) for name in names for problem in workloads.load(name).problems}
+    return [row for row in rows if row.problem in wanted]
+
+
+def _derive(rows: list[Result], path: Path) -> Table:
+    """The table, with ties broken by the one that stands at ``path``, if a usable one does."""
+    from ..routing import table
+    from ..search import export, workloads
+
+    incumbent = None
+    if path.exists():
+        try:
+            incumbent = table.load(path)
+            incumbent = incumbent if all(True for _ in incumbent) else None
+        except AutotuneError as error:
+            note(f"warning: the table that is there is not used to break ties ({error.cause})")
+            incumbent = None
+    measured = {row.problem for row in rows if row.route == "stock"}
+    covered = [
+        name
+        for name in workloads.names()
+        if all(str(problem) in measured for problem in workloads.load(name).problems)
+    ]
+    return export.derive(rows, incumbent, covered)

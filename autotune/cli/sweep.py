@@ -1,6 +1,249 @@
-"""``autotune sweep``: the routing table, readable."""
+"""``autotune sweep``: measure routes on this machine."""
+
+from __future__ import annotations
+
+import re
+import signal
+from typing import TYPE_CHECKING, Any, Optional
+
 import typer
+
+from ..errors import INTERRUPTED, OK, UnfitError, UsageError, unknown
+from .output import JSON, emit, next_step, note
+
+if TYPE_CHECKING:
+    from ..problem import Problem
+    from ..search.sweep import Outcome, Plan
+
+EFFORTS = ("quick", "standard", "full")
+
+
 def register(app: typer.Typer) -> None:
     @app.command()
-    def sweep(chip: str = typer.Option("", help="x")) -> None:
-        """Show the table."""
+    def sweep(
+        chip: str = typer.Option("", envvar="AUTOTUNE_CHIP", help="This machine's chip, such as m5max; checked."),
+        device: str = typer.Option("", envvar="AUTOTUNE_DEVICE", help="gpu or cpu; MLX's default device if left out."),
+        op: Optional[list[str]] = typer.Option(None, help="Only this op (repeatable)."),
+        kernel: Optional[list[str]] = typer.Option(None, help="Only this kernel besides stock (repeatable)."),
+        workload: Optional[list[str]] = typer.Option(
+            None, help="Name or YAML file of a workload (repeatable). Default: small-batch on a GPU, quick on a CPU."
+        ),
+        problem: Optional[list[str]] = typer.Option(
+            None, help="A problem, such as 'matmul M=4 N=512 K=512 f16 nt' (repeatable)."
+        ),
+        quick: bool = typer.Option(False, "--quick", help="The quick workload at quick effort: about a minute."),
+        effort: str = typer.Option("", help="quick, standard (default) or full: time spent on each route."),
+        budget: str = typer.Option("", help="Stop after this long, such as 90s, 20m or 2h; sweep again to go on."),
+        trials: int = typer.Option(0, min=0, help="At most this many routes a problem (0: all)."),
+        seed: int = typer.Option(0, help="Seed of inputs and of the order of routes."),
+        load: str = typer.Option("chained", help="chained (as in decoding) or queued (independent calls)."),
+        timeout: float = typer.Option(120.0, min=1.0, help="Seconds without an answer after which a route has hung."),
+        fresh: bool = typer.Option(False, "--fresh", help="Measure again what is already known."),
+        dry_run: bool = typer.Option(False, "--dry-run", help="Say how many problems, routes and minutes, and stop."),
+        storage: str = typer.Option("", envvar="AUTOTUNE_STORAGE", help="Any Optuna storage URL. Default: SQLite."),
+        force: bool = typer.Option(False, "--force", help="Measure although this machine or MLX build seems unfit."),
+        json: bool = JSON,
+    ) -> None:
+        """Measure routes for real matrix products on this machine. Resumes where it stopped."""
+        from .. import chips
+        from ..devices.base import LOADS
+        from ..search.measure import EFFORTS as BY_NAME
+        from ..search.sweep import Plan
+
+        name = effort or ("quick" if quick else "standard")
+        if name not in EFFORTS:
+            raise unknown("effort", name, EFFORTS)
+        if load not in LOADS:
+            raise unknown("load", load, LOADS)
+        kind = device_kind(device, chip)
+        chip_id = chips.require(chip, kind) if chip else chips.here(kind)
+        problems = chosen_problems(workload or [], problem or [], op or [], kind, quick)
+        plan = Plan(problems, BY_NAME[name], _kernels(kernel or []), trials, seconds(budget), seed, fresh)
+        if dry_run:
+            _describe(plan, kind, json)
+            return
+        _require_fit(kind, force)
+        outcome, url = _run(plan, kind, chip_id, load, timeout, storage)
+        _report(outcome, chip_id, kind, url, json)
+        raise typer.Exit(INTERRUPTED if outcome.stopped == "interrupted" else OK)
+
+
+def device_kind(device: str, chip: str = "") -> str:
+    """``gpu`` or ``cpu``: as asked, as the chip implies, or MLX's default. Raises :class:`UnfitError` if not there."""
+    from .. import machine
+
+    if device and device not in ("gpu", "cpu"):
+        raise unknown("device", device, ("gpu", "cpu"))
+    if device == "gpu" and chip == "cpu":
+        raise UsageError("--chip cpu is no gpu", "leave --device out")
+    kind = device or ("cpu" if chip == "cpu" else machine.default_kind())
+    if not machine.has(kind):
+        raise UnfitError(f"this MLX build has no {kind}", "use --device cpu, or install mlx with cuda12 or cuda13")
+    return kind
+
+
+def chosen_problems(
+    workloads_: list[str], problems: list[str], ops: list[str], kind: str, quick: bool
+) -> tuple[Problem, ...]:
+    """The problems that the options name, without repeats, those of one family together and by M."""
+    from ..problem import OPS, Problem
+    from ..search import workloads
+
+    for op in ops:
+        if op not in OPS:
+            raise unknown("op", op, OPS)
+    if not workloads_ and not problems:
+        workloads_ = ["quick" if quick or kind == "cpu" else "small-batch"]
+    found = [each for name in workloads_ for each in workloads.load(name).problems]
+    found += [Problem.parse(text) for text in problems]
+    kept = [each for each in dict.fromkeys(found) if not ops or each.op in ops]
+    if not kept:
+        raise UsageError(f"no problem is left with --op {' --op '.join(ops)}", "choose another op or workload")
+    order = {family: number for number, family in enumerate(dict.fromkeys(each.family for each in kept))}
+    return tuple(sorted(kept, key=lambda each: (order[each.family], each.m)))
+
+
+def seconds(text: str) -> float:
+    """``90s``, ``20m``, ``2h`` or a number of seconds; 0 for an empty text. Raises :class:`UsageError`."""
+    if not text:
+        return 0.0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", text.strip().lower())
+    if not match:
+        raise UsageError(f"budget {text!r} is no length of time", "such as 90s, 20m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _kernels(names: list[str]) -> tuple[str, ...]:
+    from .. import kernels
+
+    return tuple(kernels.kernel(name).name for name in names)
+
+
+def _describe(plan: Plan, kind: str, json: bool) -> None:
+    from ..machine import backend
+    from ..search import space
+
+    routes = 0
+    for problem in plan.problems:
+        legal = len(space.legal_routes(problem, backend(kind), plan.kernels))
+        routes += min(legal, plan.trials) if plan.trials else legal
+    effort = plan.effort
+    # Four evaluations a round, as many again to warm up and calibrate, and the play-off's further rounds.
+    evaluations = routes * (4 * effort.screen + 4) + len(plan.problems) * 4 * effort.final * (1 + effort.finalists)
+    minutes = evaluations * effort.seconds / 60
+    if json:
+        emit({"problems": len(plan.problems), "routes": routes, "minutes_at_least": round(minutes, 1)})
+        return
+    print(f"{len(plan.problems)} problems, {routes} routes, at least {minutes:.1f} minutes at effort {effort.name}")
+    note("calls that take longer than an evaluation take longer than that; kernels compile once besides")
+    next_step("the same command without --dry-run")
+
+
+def _require_fit(kind: str, force: bool) -> None:
+    from ..devices import preflight
+    from ..machine import local
+
+    objections = preflight.objections(local(kind))
+    for objection in objections:
+        if not force:
+            raise UnfitError(objection, "or measure all the same with --force")
+        note(f"warning: {objection}")
+
+
+def _run(plan: Plan, kind: str, chip_id: str, load: str, timeout: float, storage: str) -> tuple[Outcome, str]:
+    from .. import chips, paths
+    from .._version import __version__
+    from ..report.progress import listener
+    from ..search import lock, studies
+    from ..search.isolated import IsolatedDevice
+    from ..search.results import Origin
+    from ..search.sweep import Sweep
+
+    stop = _Stop()
+    url = storage or studies.default_url()
+    with lock.exclusive(paths.user_data()):
+        opened = studies.open_storage(url)
+        target = IsolatedDevice(kind, chips.cache_bytes(kind), timeout)
+        origin = Origin.of(chip_id, target.machine, __version__, load)
+        progress = listener()
+        try:
+            with stop:
+                outcome = Sweep(
+                    target,
+                    origin,
+                    plan,
+                    lambda problem, routes: studies.ProblemStudy(opened, problem, origin, routes),
+                    progress,
+                    stop.asked,
+                ).run()
+        except studies.STORAGE_ERRORS as error:
+            raise studies.storage_error(error, url) from None
+        finally:
+            progress.close()
+            target.close()
+    return outcome, url
+
+
+class _Stop:
+    """The first Ctrl-C lets the running measurement finish, the second ends at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: Any = None
+
+    def asked(self) -> bool:
+        return self._asked
+
+    def __enter__(self) -> None:
+        def first(number: int, frame: Any) -> None:
+            self._asked = True
+            note("finishing the running measurement; Ctrl-C again ends at once")
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        self._before = signal.signal(signal.SIGINT, first)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+
+def _report(outcome: Outcome, chip_id: str, kind: str, url: str, json: bool) -> None:
+    from ..report.progress import speedup
+    from ..search.stats import geometric_mean
+
+    gains = [max(1.0, done.best.low) for done in outcome.done if done.best and done.best.low]
+    faster = sum(gain > 1.03 for gain in gains)
+    if json:
+        emit(
+            {
+                "chip": chip_id,
+                "storage": url,
+                "stopped": outcome.stopped,
+                "left": outcome.left,
+                "rounds_disturbed": outcome.disturbed,
+                "rounds_slowed": outcome.slowed,
+                "problems": [
+                    {
+                        "problem": str(done.problem),
+                        "best": done.best.route if done.best else "",
+                        "speedup": [done.best.speedup, done.best.low, done.best.high] if done.best else None,
+                        "routes": done.routes,
+                        "refused": done.refused,
+                        "resumed": done.resumed,
+                    }
+                    for done in outcome.done
+                ],
+            }
+        )
+    else:
+        width = max((len(str(done.problem)) for done in outcome.done), default=0)
+        for done in outcome.done:
+            print(f"{str(done.problem):{width}}  {speedup(done.best)}")
+        if gains:
+            print(f"{faster} of {len(gains)} problems gain; geometric mean of lower bounds {geometric_mean(gains):.2f}x")
+    if outcome.slowed:
+        note(f"warning: the machine slowed down in {outcome.slowed} rounds, which were measured again")
+    if outcome.stopped:
+        why = "the budget is spent" if outcome.stopped == "budget" else "interrupted"
+        note(f"{why}; everything measured is saved, {outcome.left} problems are left: run the same command to go on")
+    if outcome.done:
+        next_step(f"autotune export --chip {chip_id}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 from ..errors import unknown
@@ -89,7 +90,7 @@ def segments(family: str, a: Sequence[Row], b: Sequence[Row]) -> list[Change]:
     """The longest intervals of M within which neither table changes its row; intervals without any row are left out."""
     edges = sorted({edge for row in (*a, *b) for edge in (row.first, row.last + 1)})
     found = []
-    for first, after in zip(edges, edges[1:]):
+    for first, after in pairwise(edges):
         row_a, row_b = (next((row for row in rows if row.first <= first <= row.last), None) for rows in (a, b))
         if row_a or row_b:
             found.append(Change(family, first, after - 1, row_a, row_b, _kind(first, after - 1, row_a, row_b)))
@@ -183,7 +184,7 @@ def text(found: Diff) -> list[Any]:
 
 def _lines(change: Change) -> list[tuple[Any, ...]]:
     """The older row, then the newer one, without the one that is absent."""
-    both = [("before", change.a), ("after", change.b)]
+    both = [("was", change.a), ("now", change.b)]
     cells = [(word, *_cells(row)) for word, row in both if row is not None]
     kind = tables.styled(change.kind, MARKS[change.kind])
     m = tables.interval_of(change.first, change.last)

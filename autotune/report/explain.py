@@ -112,15 +112,22 @@ class Measured:
         return next((r for r in self.timed if r.status == OK and r.route not in (str(route), str(STOCK))), None)
 
 
-def measured(results: Iterable[Result], problem: Problem, load: str) -> Measured | None:
-    """The results for the problem, else for the nearest measured M of its family (the smaller of two)."""
+def measured(results: Iterable[Result], problem: Problem, load: str, row: Row | None = None) -> Measured | None:
+    """The results for the problem, else for the nearest measured M of its family (the smaller of two).
+
+    An M of the ``row`` that covers the problem goes before any other: its results are what the row was derived from.
+    """
     texts: dict[str, dict[str, Result]] = {}
     for result in sorted((each for each in results if each.load == load), key=lambda each: each.date):
         texts.setdefault(result.problem, {})[result.route] = result
     alike = [each for each in map(Problem.parse, texts) if each.family == problem.family]
     if not alike:
         return None
-    nearest = min(alike, key=lambda each: (abs(each.m - problem.m), each.m))
+
+    def distance(each: Problem) -> tuple[bool, int, int]:
+        return (row is not None and not row.first <= each.m <= row.last, abs(each.m - problem.m), each.m)
+
+    nearest = min(alike, key=distance)
     found = texts[str(nearest)].values()
     return Measured(nearest, tuple(sorted(found, key=lambda r: (r.status not in (OK, PRUNED), r.time_us, r.route))))
 
@@ -198,17 +205,16 @@ def explain(
 ) -> Explanation:
     """The explanation from the table that decides (None where no table is in use) and the results beside it."""
     if table is None:
-        return Explanation(
-            problem, LookUp(STOCK, "no table is in use on this machine"), "", None, None, tuple(notes), tuple(files)
-        )
-    said = (*notes, layout_note(table, problem, mlx))
+        found = LookUp(STOCK, "no table is in use on this machine")
+        return Explanation(problem, found, "", None, None, tuple(filter(None, notes)), tuple(files))
+    found = look_up(table, problem, mlx)
     return Explanation(
         problem,
-        look_up(table, problem, mlx),
+        found,
         table.path,
         table.header,
-        measured(results, problem, table.header.load),
-        tuple(note for note in said if note),
+        measured(results, problem, table.header.load, found.row),
+        tuple(filter(None, (*notes, layout_note(table, problem, mlx)))),
         tuple(files),
         tables.peak_bandwidth(table.header.chip),
     )

@@ -16,7 +16,6 @@ from statistics import median
 from typing import Iterable, Mapping, Sequence
 
 from .. import kernels
-from .._version import __version__
 from ..errors import AutotuneError
 from ..kernels import STOCK, Route
 from ..problem import Family, Problem
@@ -71,7 +70,9 @@ def derive(
     families: dict[Family, list[Measured]] = defaultdict(list)
     by_problem: dict[str, dict[Route, Result]] = defaultdict(dict)
     origin: Origin | None = None
+    version = ""
     for row in rows:
+        version = max(version, row.autotune)
         by_problem[row.problem][_route(row.route)] = row
         origin = _same_machine(origin, row.origin)
     if origin is None:
@@ -90,7 +91,7 @@ def derive(
     header = Header(
         origin.key,
         origin.source,
-        __version__ if incumbent is None else incumbent.header.autotune,
+        version,
         origin.load,
         margin,
         float(f"{median(noises):.3g}") if noises else 0.0,

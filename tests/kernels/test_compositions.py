@@ -163,6 +163,21 @@ class TestNumbers:
             out = called(kernels.build(route, problem), problem, inputs, alpha=alpha, beta=beta)
             assert_as_good_as_stock(problem, route, out, stock, expected64(problem, inputs, alpha, beta))
 
+    @pytest.mark.parametrize("dtype", ["f16", "bf16"])
+    def test_finite_where_stock_is(self, route, dtype):
+        """Halves of K that overflow float16, each by itself, and cancel: stock sums them in float32."""
+        for op in ("matmul M=7 N=24 K=256", "addmm M=7 N=24 K=256 row"):
+            problem = Problem.parse(f"{op} {dtype} nn")
+            if not kernels.accepts(route, problem):
+                continue
+            inputs = drawn(problem, 1)
+            half = mx.full((7, 128), 1000.0, dtype=inputs.a.dtype)
+            ones = mx.ones((256, 24), dtype=inputs.a.dtype)
+            inputs = operands.Operands(mx.concatenate([half, -half], axis=1), (ones,), inputs.c)
+            stock = called(kernels.build(kernels.STOCK, problem), problem, inputs)
+            assert mx.all(mx.isfinite(stock)).item()
+            assert mx.all(mx.isfinite(called(kernels.build(route, problem), problem, inputs))).item(), problem
+
     def test_another_m_than_the_one_it_was_built_for(self, route):
         """A route is built once for a family and then called with any M, legal for it or not."""
         for problem in every_op(route):

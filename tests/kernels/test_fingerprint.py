@@ -111,6 +111,9 @@ class TestHears:
         assert ast.dump(ast.parse(one)) != ast.dump(ast.parse(other))
         assert normalized(one) != normalized(other)
 
+    def test_where_a_word_ends(self):
+        assert normalized("y = not x\n") != normalized("y = notx\n")
+
     def test_a_string_that_is_used_at_the_start_of_a_line(self):
         source = 'names = [\n    "one",\n    "two",\n]\n'
         assert normalized(source) != normalized(source.replace('"two"', '"three"'))

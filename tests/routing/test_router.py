@@ -1,0 +1,384 @@
+import os
+import warnings
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+from fakes import table_row
+
+from autotune import machine, paths
+from autotune.errors import TableError
+from autotune.kernels import KERNELS, STOCK, Route
+from autotune.mlx_ops import ORIGINAL
+from autotune.problem import Problem
+from autotune.routing import freshness, router, switch, table
+from autotune.routing.router import ROUTERS, Router, Routers, RoutingWarning
+
+pytestmark = pytest.mark.usefixtures("shipped_tables")
+
+FAMILY = "matmul N=64 K=256 f16 nt"
+PAD, CHUNK, SPLIT = "pad multiple=8 fill=zeros", "chunk rows=8", "split_k parts=2"
+
+
+def problem(m: int, family: str = FAMILY) -> Problem:
+    return table.problem_at(family, m)
+
+
+def route(of: Router, m: int, family: str = FAMILY) -> str:
+    return str(of.find(problem(m, family)).route)
+
+
+def found(m: int = 3, family: str = FAMILY) -> tuple[str, list[str]]:
+    """The route that a new router finds, and the texts of the warnings that it gives on the way."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        name = route(Router("cpu"), m, family)
+    assert all(issubclass(each.category, RoutingWarning) for each in caught)
+    return name, [str(each.message) for each in caught]
+
+
+def other_mlx(patch: bool) -> str:
+    major, minor, last = mx.__version__.split(".")[:3]
+    return f"{major}.{minor}.{int(last) + 1}" if patch else f"{major}.{int(minor) + 1}.{last}"
+
+
+class TestIntervals:
+    @pytest.fixture
+    def tuned(self, write_table, isolated):
+        rows = [(2, 3, PAD), (5, 7, "pad multiple=8 fill=repeat"), (9, 12, CHUNK), (13, 13, "stock"), (20, 24, SPLIT)]
+        write_table({FAMILY: rows}, isolated / "tables" / "t.json")
+        return Router("cpu")
+
+    @pytest.mark.parametrize(
+        ("m", "expected"),
+        [
+            (1, "stock"),
+            (2, PAD),
+            (3, PAD),
+            (4, "stock"),
+            (5, "pad multiple=8 fill=repeat"),
+            (7, "pad multiple=8 fill=repeat"),
+            (8, "stock"),
+            (9, CHUNK),
+            (11, CHUNK),
+            (12, CHUNK),
+            (13, "stock"),
+            (14, "stock"),
+            (19, "stock"),
+            (20, SPLIT),
+            (24, SPLIT),
+            (25, "stock"),
+            (100_000, "stock"),
+        ],
+    )
+    def test_a_route_holds_in_its_interval_and_nowhere_else(self, tuned, m, expected):
+        assert route(tuned, m) == expected
+
+    def test_what_was_found_says_where_it_stands(self, tuned, isolated):
+        hit, stock, miss = (tuned.find(problem(m)) for m in (3, 13, 14))
+        assert (hit.row.first, hit.row.last, hit.path) == (2, 3, str(isolated / "tables" / "t.json"))
+        assert stock.row is not None and stock.route == STOCK
+        assert miss.row is None and miss.route == STOCK
+
+    @pytest.mark.parametrize(
+        "family",
+        [
+            "matmul N=65 K=256 f16 nt",
+            "matmul N=64 K=512 f16 nt",
+            "matmul N=64 K=256 bf16 nt",
+            "matmul N=64 K=256 f16 nn",
+            "matmul N=64 K=256 B=2 f16 nt",
+            "addmm N=64 K=256 f16 nt row",
+        ],
+    )
+    def test_other_families_are_stock(self, tuned, family):
+        assert route(tuned, 3, family) == "stock"
+
+    def test_a_route_that_is_illegal_inside_its_interval_is_not_taken_there(self, write_table, isolated):
+        """The ends of an interval are checked when the table is read, what lies between when it is asked for."""
+        write_table({FAMILY: [(3, 5, "pad multiple=4 fill=zeros")]}, isolated / "tables" / "t.json")
+        tuned = Router("cpu")
+        assert [route(tuned, m) for m in (3, 4, 5)] == ["pad multiple=4 fill=zeros", "stock", "pad multiple=4 fill=zeros"]
+
+    def test_the_gpu_has_a_router_of_its_own(self, tuned, monkeypatch):
+        monkeypatch.setattr("autotune.machine.backend", lambda kind: "metal" if kind == "gpu" else "cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RoutingWarning)
+            assert route(Router("gpu"), 3) == "stock"
+        assert route(Router("cpu"), 3) == PAD
+
+
+class TestPrecedence:
+    def test_environment_then_user_then_shipped(self, write_table, isolated, shipped_tables, tmp_path, monkeypatch):
+        assert paths.tuned_tables() == shipped_tables
+        write_table({FAMILY: [(1, 9, SPLIT)]}, shipped_tables / "here.json")
+        assert found() == (SPLIT, [])
+        write_table({FAMILY: [(1, 7, PAD)]}, isolated / "tables" / "here.json")
+        assert found() == (PAD, [])
+        named = write_table({FAMILY: [(2, 8, "chunk rows=1")]}, tmp_path / "named.json")
+        write_table({FAMILY: [(2, 8, "chunk rows=1")]}, tmp_path / "folder" / "here.json")
+        for value in (named, tmp_path / "folder", f"{tmp_path / 'absent.d'}{os.pathsep}{named}"):
+            monkeypatch.setenv("AUTOTUNE_TABLES", str(value))
+            router._WARNED.clear()
+            assert found(2)[0] == "chunk rows=1", value
+
+    def test_use_table_comes_before_all(self, write_table, isolated, tmp_path, monkeypatch):
+        write_table({FAMILY: [(1, 7, PAD)]}, isolated / "tables" / "here.json")
+        monkeypatch.setenv("AUTOTUNE_TABLES", str(write_table({FAMILY: [(2, 8, "chunk rows=1")]})))
+        assert route(ROUTERS.of("cpu"), 3) == "chunk rows=1"
+        switch.use_table(write_table({FAMILY: [(1, 9, SPLIT)]}, tmp_path / "mine.json"))
+        assert route(ROUTERS.of("cpu"), 3) == SPLIT
+        switch.use_table(None)
+        assert route(ROUTERS.of("cpu"), 3) == "chunk rows=1"
+
+    def test_a_table_without_the_family_leaves_it_to_the_next(self, write_table, isolated, shipped_tables):
+        write_table({FAMILY: [(1, 9, SPLIT)]}, shipped_tables / "here.json")
+        write_table({"matmul N=8 K=256 f16 nt": [(1, 7, PAD)]}, isolated / "tables" / "here.json")
+        assert found() == (SPLIT, [])
+        assert found(3, "matmul N=8 K=256 f16 nt") == (PAD, [])
+
+    def test_a_family_is_one_tables_business(self, write_table, isolated, shipped_tables):
+        """An M that the first table's family leaves out is stock, not whatever another table says."""
+        write_table({FAMILY: [(1, 9, SPLIT)]}, shipped_tables / "here.json")
+        write_table({FAMILY: [(1, 2, PAD)]}, isolated / "tables" / "here.json")
+        assert [found(m)[0] for m in (2, 3)] == [PAD, "stock"]
+
+    def test_verdicts_come_in_this_order(self, write_table, isolated, shipped_tables, tmp_path, monkeypatch):
+        rows = {FAMILY: [(1, 7, PAD)]}
+        shipped = write_table(rows, shipped_tables / "a.json", cores=0)
+        user = write_table(rows, isolated / "tables" / "b.json")
+        named = write_table(rows, tmp_path / "c.json", source="simulated")
+        mine = write_table(rows, tmp_path / "d.json")
+        monkeypatch.setenv("AUTOTUNE_TABLES", str(named))
+        verdicts = Router("cpu", (mine,)).verdicts()
+        assert [verdict.path for verdict in verdicts] == [str(path) for path in (mine, named, user, shipped)]
+        assert [verdict.used for verdict in verdicts] == [True, False, True, False]
+
+
+class TestForeign:
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("device_name", "Apple M5 Max"),
+            ("architecture", "applegpu_g17s"),
+            ("cores", (os.cpu_count() or 0) + 8),
+            ("nax", True),
+            ("backend", "metal"),
+            ("backend", "cuda"),
+        ],
+    )
+    def test_another_device_is_stock_with_one_warning(self, write_table, isolated, field, value):
+        path = write_table({FAMILY: [(1, 7, PAD)]}, isolated / "tables" / "here.json", **{field: value})
+        name, texts = found()
+        assert name == "stock"
+        assert len(texts) == 1
+        assert str(path) in texts[0]
+        assert str(value) in texts[0] or field == "nax"
+        assert found() == ("stock", [])
+
+    def test_shipped_tables_of_other_chips_are_passed_over_in_silence(self, write_table, shipped_tables):
+        for cores in (1000, 1001):
+            write_table({FAMILY: [(1, 7, PAD)]}, shipped_tables / f"{cores}.json", cores=cores)
+        assert found() == ("stock", [])
+
+    def test_another_id_is_the_same_device(self, write_table, isolated):
+        write_table({FAMILY: [(1, 7, PAD)]}, isolated / "tables" / "here.json", id="somebody-elses-word")
+        assert found() == (PAD, [])
+
+    def test_the_files_name_means_nothing(self, write_table, isolated):
+        write_table({FAMILY: [(1, 7, PAD)]}, isolated / "tables" / "m5max.json")
+        assert found() == (PAD, [])
+
+    def test_use_table_refuses_and_changes_nothing(self, write_table, tmp_path):
+        switch.use_table(write_table({FAMILY: [(1, 7, PAD)]}))
+        foreign = write_table({FAMILY: [(1, 9, SPLIT)]}, cores=1000)
+        torn = tmp_path / "torn.json"
+        torn.write_text("{")
+        for bad in (foreign, torn, tmp_path / "absent.json"):
+            with pytest.raises(TableError):
+                switch.use_table(bad)
+            assert route(ROUTERS.of("cpu"), 3) == PAD
+
+
+class TestSimulated:
+    def test_is_not_used_unless_asked_for(self, write_table, isolated):
+        path = write_table({FAMILY: [(1, 7, PAD)]}, isolated / "tables" / "here.json", source="simulated")
+        name, texts = found()
+        assert name == "stock"
+        assert len(texts) == 1
+        assert "simulated" in texts[0]
+        with pytest.raises(TableError, match="simulated"):
+            switch.use_table(path)
+        assert route(ROUTERS.of("cpu"), 3) == "stock"
+
+    def test_is_used_when_asked_for(self, write_table):
+        switch.use_table(write_table({FAMILY: [(1, 7, PAD)]}, source="simulated"), simulated=True)
+        assert route(ROUTERS.of("cpu"), 3) == PAD
+        switch.use_table(None)
+        assert route(ROUTERS.of("cpu"), 3) == "stock"
+
+    def test_a_simulated_table_of_another_chip_stays_foreign(self, write_table):
+        with pytest.raises(TableError, match="this device is"):
+            switch.use_table(write_table({FAMILY: [(1, 7, PAD)]}, source="simulated", cores=1000), simulated=True)
+
+
+class TestFreshness:
+    @pytest.mark.parametrize(
+        ("overrides", "part"),
+        [({"kernel": "0123456789ab"}, "kernel pad changed"), ({"mlx": other_mlx(patch=False)}, "measured with MLX")],
+        ids=["kernel", "mlx-minor"],
+    )
+    def test_a_stale_route_is_stock_with_one_warning(self, write_table, isolated, overrides, part):
+        rows = [(1, 3, PAD, overrides), (5, 7, PAD, overrides)]
+        path = write_table({FAMILY: rows}, isolated / "tables" / "here.json")
+        with pytest.warns(RoutingWarning) as caught:
+            tuned = Router("cpu")
+            assert [route(tuned, m) for m in (1, 2, 3, 6, 6)] == ["stock"] * 5
+            assert route(Router("cpu"), 3) == "stock"
+        assert len(caught) == 1
+        text = str(caught[0].message)
+        assert part in text
+        assert str(path) in text
+        assert "2 routes" in text
+        assert "autotune sweep" in text
+
+    def test_a_stale_route_does_not_take_the_others_with_it(self, write_table, isolated):
+        rows = [(1, 3, PAD, {"kernel": "0123456789ab"}), (5, 7, PAD)]
+        write_table({FAMILY: rows, "matmul N=8 K=256 f16 nt": [(1, 9, SPLIT)]}, isolated / "tables" / "here.json")
+        with pytest.warns(RoutingWarning):
+            tuned = Router("cpu")
+            assert [route(tuned, m) for m in (3, 4, 5)] == ["stock", "stock", PAD]
+        assert route(tuned, 3, "matmul N=8 K=256 f16 nt") == SPLIT
+
+    def test_another_patch_of_mlx_is_used(self, write_table, isolated):
+        write_table({FAMILY: [(1, 7, PAD, {"mlx": other_mlx(patch=True)})]}, isolated / "tables" / "here.json")
+        assert found() == (PAD, [])
+
+    def test_another_system_space_or_version_of_autotune_is_used(self, write_table, isolated):
+        rows = [(1, 7, PAD, {"os": "macOS 13.0", "space": "f" * 12})]
+        write_table({FAMILY: rows}, isolated / "tables" / "here.json", autotune="99.0", load="queued")
+        assert found() == (PAD, [])
+
+    @pytest.mark.parametrize(
+        ("mlx", "level"),
+        [
+            ("0.32.4", "valid"),
+            ("0.32.5", "recheck"),
+            ("0.32.4.dev20260101+abc", "recheck"),
+            ("0.33.4", "stale"),
+            ("1.32.4", "stale"),
+            ("0.3.24", "stale"),
+        ],
+    )
+    def test_grades_by_mlx(self, mlx, level):
+        graded = freshness.grade(row(mlx="0.32.4"), mlx)
+        assert graded.level == level
+        assert graded.usable == (level != "stale")
+        assert bool(graded.reason) == (level != "valid")
+
+    def test_a_kernel_that_is_gone_is_stale(self, monkeypatch):
+        gone = row()
+        monkeypatch.delitem(KERNELS, "pad")
+        assert freshness.grade(gone).reason == "kernel pad is gone"
+
+
+def row(**overrides) -> table.Row:
+    return table.Row.from_json(table_row(1, 7, PAD, overrides))
+
+
+class TestCorrupt:
+    @pytest.mark.parametrize("where", ["user", "environment"])
+    @pytest.mark.parametrize("text", ["", "{", '{"schema": 1}', "\x00", '{\n"schema": 99,\n"families": []}'], ids=repr)
+    def test_is_stock_with_one_warning(self, isolated, tmp_path, monkeypatch, where, text):
+        path = isolated / "tables" / "here.json" if where == "user" else tmp_path / "here.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        if where == "environment":
+            monkeypatch.setenv("AUTOTUNE_TABLES", str(path))
+        name, texts = found()
+        assert name == "stock"
+        assert len(texts) == 1
+        assert str(path) in texts[0]
+        assert found() == ("stock", [])
+
+    def test_a_table_torn_after_its_header(self, write_table, isolated):
+        path = write_table({FAMILY: [(1, 7, PAD)]}, isolated / "tables" / "here.json")
+        path.write_text(path.read_text()[:-20])
+        name, texts = found()
+        assert (name, len(texts)) == ("stock", 1)
+        assert "stock is used" in texts[0]
+
+    def test_a_named_file_that_does_not_exist(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("AUTOTUNE_TABLES", str(tmp_path / "absent.json"))
+        name, texts = found()
+        assert (name, len(texts)) == ("stock", 1)
+        assert "absent.json" in texts[0]
+
+    def test_the_next_table_is_used(self, write_table, isolated, shipped_tables):
+        write_table({FAMILY: [(1, 9, SPLIT)]}, shipped_tables / "here.json")
+        path = isolated / "tables" / "torn.json"
+        path.parent.mkdir(parents=True)
+        path.write_text("{")
+        name, texts = found()
+        assert (name, len(texts)) == (SPLIT, 1)
+
+    @pytest.mark.parametrize("junk", [None, 7, ["pad"], float("inf"), "nosuch", "pad multiple=8 fill=ones"], ids=repr)
+    def test_a_route_that_makes_no_sense_is_stock_with_one_warning(self, write_table, isolated, junk):
+        write_table({FAMILY: [(1, 7, PAD, {"route": junk})]}, isolated / "tables" / "here.json")
+        name, texts = found()
+        assert (name, len(texts)) == ("stock", 1)
+        assert FAMILY in texts[0]
+
+    def test_an_interval_that_makes_no_sense_is_stock_with_one_warning(self, write_table, isolated):
+        write_table({FAMILY: [(1, float("inf"), PAD)]}, isolated / "tables" / "here.json")
+        name, texts = found()
+        assert (name, len(texts)) == ("stock", 1)
+
+
+class TestSwitches:
+    def test_disabled_by_the_environment(self, write_table, isolated, monkeypatch):
+        write_table({FAMILY: [(1, 7, PAD)]}, isolated / "tables" / "here.json")
+        stock = ORIGINAL["matmul"]
+        assert Routers().op(problem(3), "cpu", stock) is not stock
+        monkeypatch.setenv("AUTOTUNE_DISABLE", "1")
+        off = Routers()
+        assert not off.on
+        assert off.op(problem(3), "cpu", stock) is stock
+
+    def test_switched_off_and_on_again(self, write_table, isolated):
+        write_table({FAMILY: [(1, 7, PAD)]}, isolated / "tables" / "here.json")
+        routers, stock, told = Routers(), ORIGINAL["matmul"], []
+        routers.on_change(lambda: told.append(1))
+        routers.switch(False)
+        assert routers.op(problem(3), "cpu", stock) is stock
+        routers.switch(True)
+        assert routers.op(problem(3), "cpu", stock) is not stock
+        assert len(told) == 2
+
+    def test_stock_is_handed_through_itself(self, write_table, isolated):
+        write_table({FAMILY: [(1, 7, PAD), (8, 8, "stock")]}, isolated / "tables" / "here.json")
+        stock = ORIGINAL["matmul"]
+        assert all(Routers().op(problem(m), "cpu", stock) is stock for m in (8, 9))
+
+    def test_tables_are_read_once(self, write_table, isolated, monkeypatch):
+        write_table({FAMILY: [(1, 7, PAD)], "matmul N=8 K=256 f16 nt": [(1, 7, PAD)]}, isolated / "tables" / "here.json")
+        loads, load = [], table.load
+        monkeypatch.setattr(table, "load", lambda path: loads.append(path) or load(path))
+        tuned = Router("cpu")
+        for m in (1, 2, 3, 9):
+            for family in (FAMILY, "matmul N=8 K=256 f16 nt", "matmul N=9 K=256 f16 nt"):
+                tuned.find(problem(m, family))
+        assert len(loads) == 1
+
+    def test_a_cause_is_warned_of_once(self):
+        with pytest.warns(RoutingWarning) as caught:
+            for text in ("one", "two", "one", "two"):
+                router.warn_once(text)
+        assert [str(each.message) for each in caught] == ["autotune: one", "autotune: two"]
+
+
+def test_the_machine_of_these_tables_is_this_one(write_table):
+    header = table.peek(write_table({}))
+    assert header.chip.identity == machine.local("cpu").identity
+    assert isinstance(write_table({}), Path)
+    assert Route.parse(PAD).kernel in KERNELS
