@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pytest
-
 from fakes import table_header, table_row
 
 from autotune.routing import ops, router, switch, table
@@ -53,9 +53,7 @@ def write_table(tmp_path: Path) -> WriteTable:
     says where to write; other keywords override the header's fields, those of its chip included.
     """
 
-    def write(
-        families: Mapping[str, Sequence[tuple[Any, ...]]], path: Path | None = None, **header: Any
-    ) -> Path:
+    def write(families: Mapping[str, Sequence[tuple[Any, ...]]], path: Path | None = None, **header: Any) -> Path:
         path = path or tmp_path / "tables" / f"table-{len(list(tmp_path.glob('tables/*.json')))}.json"
         rows = {family: [table_row(*row) for row in listed] for family, listed in families.items()}
         table.save(table.Table(table_header(**header), rows), path)

@@ -1,4 +1,4 @@
-"""Fakes: a device that takes no time, and routing tables that nobody measured.
+"""Fakes: a device that takes no time, and routing tables that nobody measured; and a record of warnings.
 
 The device's seconds come from a function, its noise from a seed, and its clock is a sum.
 """
@@ -6,7 +6,10 @@ The device's seconds come from a function, its noise from a seed, and its clock 
 from __future__ import annotations
 
 import random
-from typing import Any, Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from autotune import kernels, machine
 from autotune.devices.base import LOADS, Accuracy, RouteFailed
@@ -14,6 +17,7 @@ from autotune.kernels import STOCK, Route
 from autotune.machine import Machine
 from autotune.problem import Problem
 from autotune.routing import table
+from autotune.routing.router import RoutingWarning
 
 MACHINE = Machine("cpu", "cpu", "Fake Processor", "fake64", 8, False, "FakeOS 1.0", "0.32.4")
 EXACT = Accuracy(1e-7, 4e-7, 0.0)
@@ -142,3 +146,14 @@ def table_row(first: int, last: int, route: str, overrides: Mapping[str, Any] | 
         "date": "2026-01-31",
         **(overrides or {}),
     }
+
+
+@contextmanager
+def recorded_warnings() -> Iterator[list[str]]:
+    """The texts of the :class:`RoutingWarning` that are given inside, each time; any other warning is an error."""
+    texts: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("error")
+        warnings.simplefilter("always", RoutingWarning)
+        yield texts
+        texts += [str(each.message) for each in caught]

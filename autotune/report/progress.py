@@ -15,11 +15,12 @@ EVERY = 5.0
 
 
 def speedup(result: Result | None) -> str:
-    """``pad multiple=8 3.10x [3.02, 3.19]``, or that nothing is timed yet."""
+    """``pad multiple=8 3.10x [3.02, 3.19]``; stock, where the best of the others is no faster or none was timed."""
     if result is None:
-        return "nothing faster yet"
+        return "stock (no other route was timed)"
     bounds = f" [{result.low:.3g}, {result.high:.3g}]" if result.rounds > 1 else ""
-    return f"{result.route} {result.speedup:.3g}x{bounds}"
+    text = f"{result.route} {result.speedup:.3g}x{bounds}"
+    return text if result.speedup > 1 else f"stock (next best: {text})"
 
 
 def duration(seconds: float) -> str:

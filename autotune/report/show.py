@@ -36,9 +36,10 @@ def hand_over(rows: Sequence[Row], backend: str) -> HandOver:
     """The ``vector_limit`` that a quantized family's rows amount to.
 
     It is the first M of the first row with a matrix-matrix route, provided that every later row stays on that side. A
-    row is on the matrix-matrix side if its kernel is ``pad`` or ``dequantize``; if it is stock at no fewer rows than
-    that first row reached (stock at M=8 is the very call that padding to 8 makes); or if it is any other kernel later
-    than that, except a ``chunk`` into pieces smaller than the limit, which goes back.
+    row is on the matrix-matrix side if its kernel is ``pad`` or ``dequantize``, or ``fold_k`` into 33 rows or more; if
+    it is stock at no fewer rows than that first row reached (stock at M=8 is the very call that padding to 8 makes);
+    or if it is any other kernel later than that, except a ``chunk`` into pieces smaller than the limit, which goes
+    back. An M between the rows takes stock for want of evidence, and counts for neither side.
 
     A family of stock alone, or one whose first matrix-matrix row begins where every MLX has changed kernels by itself
     (M >= 33), leaves the limit to stock. It is untold where a kernel that could be on either side comes before the
@@ -48,7 +49,7 @@ def hand_over(rows: Sequence[Row], backend: str) -> HandOver:
     """
     if backend == "cpu":
         return HandOver("untold", reason="MLX's CPU build has one kernel for every M")
-    limit = next((row for row in rows if row.route.kernel in MATRIX), None)
+    limit = next((row for row in rows if _matrix(row)), None)
     early = [row for row in rows if limit is None or row.first < limit.first]
     if limit is not None and limit.first >= ALWAYS_LEGAL:
         limit = None
@@ -69,6 +70,12 @@ def hand_over(rows: Sequence[Row], backend: str) -> HandOver:
         if row.first > limit.first and back:
             return HandOver("untold", reason=f"{limit.route} from M={limit.first}, but {row.route} at M={row.first}")
     return HandOver("table", limit.first)
+
+
+def _matrix(row: Row) -> bool:
+    """Whether the row's route is a matrix-matrix one under every limit that MLX has compiled in."""
+    folded = row.route.kernel == "fold_k" and row.first * int(row.route.config["parts"]) >= ALWAYS_LEGAL
+    return folded or row.route.kernel in MATRIX
 
 
 @dataclass(frozen=True)
@@ -226,6 +233,7 @@ def _legend(rows: Sequence[tuple[Row, Grade]], views: Sequence[TableView]) -> li
     lines = []
     if rows:
         lines.append("speedup: over stock, with its 95 % interval, from n rounds at the M where the row gains least.")
+        lines.append("An M that no row covers takes stock.")
     if any(tables.is_stock(row) for row, _ in rows):
         lines.append("(in brackets): what stock's best rival reached, which was not enough to leave stock.")
     if any(family.limit for each in views for family in each.families):

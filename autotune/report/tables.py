@@ -151,10 +151,10 @@ def quantity(value: float) -> str:
 
 
 def speedup(interval: Interval) -> str:
-    """``2.91x [2.85, 2.97]``; a single round has no interval and says so."""
-    if interval.low <= 0 or interval.high >= BOUNDLESS:
-        return f"{interval.value:.2f}x (one round)"
-    return f"{interval.value:.2f}x [{interval.low:.2f}, {interval.high:.2f}]"
+    """``2.91x [2.85, 2.97]``, ``38.6x [31.7, 47.2]``; a single round has no interval and says so."""
+    places = 1 if interval.value >= 10 else 2 if interval.value >= 0.1 else 4
+    value, low, high = (f"{each:.{places}f}" for each in (interval.value, interval.low, interval.high))
+    return f"{value}x (one round)" if interval.low <= 0 or interval.high >= BOUNDLESS else f"{value}x [{low}, {high}]"
 
 
 def interval_of(first: int, last: int) -> str:

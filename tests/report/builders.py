@@ -1,4 +1,4 @@
-"""Small tables and results for the reports' tests: every field has a plausible value, tests name those they are about."""
+"""Small tables and results for the reports' tests: all fields are plausible, tests name those that they are about."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import copy
 import json
 import os
@@ -206,12 +208,16 @@ def places(value, at=()):
 def read_all_or_table_error(path: Path, what: object) -> None:
     """Everything that a router or a report does with a file raises TableError or nothing."""
     for read in (table.peek, all_rows, lambda path: table.load(path).rows(QUANTIZED)):
-        try:
-            read(path)
-        except TableError:
-            pass
-        except Exception as error:
-            raise AssertionError(f"{type(error).__name__} for {what}: {error}") from error
+        error = raised_by(read, path)
+        assert error is None or isinstance(error, TableError), (what, repr(error))
+
+
+def raised_by(read, path: Path) -> Exception | None:
+    try:
+        read(path)
+    except Exception as error:
+        return error
+    return None
 
 
 class TestRows:
@@ -244,7 +250,9 @@ class TestRows:
         with pytest.raises(TableError, match=part):
             self.rows(tmp_path, [table_row(*row) for row in rows])
 
-    @pytest.mark.parametrize("field", ["m", "route", "speedup", "at", "samples", "error", "kernel", "mlx", "os", "date"])
+    @pytest.mark.parametrize(
+        "field", ["m", "route", "speedup", "at", "samples", "error", "kernel", "mlx", "os", "date"]
+    )
     def test_a_row_without_a_field_is_malformed(self, tmp_path, field):
         row = table_row(2, 7, "stock")
         del row[field]

@@ -1,0 +1,195 @@
+"""What ``show`` makes of tables: numbers in words, hand-over between kernels, which table hides which."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from rich.console import Console
+
+from autotune.errors import UsageError
+from autotune.report import show, tables
+from autotune.routing.router import Verdict
+from autotune.search.stats import Interval
+from report.builders import DENSE, H100, M5MAX, PAD, WIDE, header, make, row
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.02134, "0.0213"), (0.9999, "1.00"), (1, "1.00"), (9.996, "10.0"), (47.06, "47.1"),
+        (99.96, "100"), (130.4, "130"), (13412, "13400"), (0, "0"),
+    ],
+)  # fmt: skip
+def test_three_significant_digits(value, text):
+    assert tables.three(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(4.25e8, "425 M"), (999.6e6, "1.00 G"), (12, "12.0 ")])
+def test_a_quantity_has_a_prefix(value, text):
+    assert tables.quantity(value) == text
+
+
+def test_a_speedup_is_written_with_its_interval():
+    assert tables.speedup(Interval(2.912, 2.851, 2.969)) == "2.91x [2.85, 2.97]"
+    assert tables.speedup(Interval(38.58, 31.74, 104.2)) == "38.6x [31.7, 104.2]"
+    assert tables.speedup(Interval(0.33, 0.0, 1e6)) == "0.33x (one round)"
+
+
+def test_words_for_lists_counts_and_intervals():
+    assert [tables.list_of(x) for x in ("", "a", "ab", "abca")] == ["", "a", "a and b", "a, b and c"]
+    assert (tables.count(1, "family"), tables.count(2, "family"), tables.count(0, "route")) == (
+        "1 family",
+        "2 families",
+        "0 routes",
+    )
+    assert (tables.interval_of(3, 3), tables.interval_of(3, 7)) == ("3", "3..7")
+
+
+def test_a_device_is_described_by_what_its_backend_counts():
+    assert tables.device(H100) == "NVIDIA H100 80GB HBM3, sm_90, cuda, 132 multiprocessors"
+    assert tables.device(M5MAX) == "Apple M5 Max, applegpu_g17s, metal, 40 GPU cores, NAX on"
+
+
+STOCK_LEAVES = [
+    ("all stock", [row(1, 4096)], "stock"),
+    (
+        "prefill alone is past every limit of MLX",
+        [row(1, 511), row(512, 4096, "dequantize compute=native", 1.2)],
+        "stock",
+    ),
+    ("a whole tile past every limit of MLX", [row(1, 32), row(33, 63, "pad multiple=64 fill=zeros", 1.2)], "stock"),
+]
+TABLE_DECIDES = [
+    ("padding, then stock", [row(1, 2), row(3, 7, PAD, 2.9), row(8, 2048)], 3),
+    ("padding from the first row on", [row(1, 7, PAD, 1.2), row(8, 64)], 1),
+    ("two paddings", [row(1, 2), row(3, 3, "pad multiple=4 fill=zeros", 2.0), row(4, 7, PAD, 2.9), row(8, 9)], 3),
+    ("dequantizing, then stock", [row(1, 10), row(11, 20, "dequantize compute=native", 1.3), row(21, 64)], 11),
+    (
+        "pieces that are matrices themselves",
+        [row(1, 2), row(3, 7, PAD, 2.9), row(8, 8), row(9, 16, "chunk rows=8", 1.2)],
+        3,
+    ),
+    ("any other kernel above it", [row(1, 2), row(3, 7, PAD, 2.9), row(8, 64, "upcast", 1.2)], 3),
+    ("gaps", [row(1, 1), row(4, 7, PAD, 2.9), row(16, 16), row(64, 64)], 4),
+    ("folding into many rows", [row(1, 4), row(5, 8, "fold_k parts=8 sum=native", 1.4), row(9, 16)], 5),
+]
+UNTOLD = [
+    ("folding into few rows", [row(1, 2), row(3, 8, "fold_k parts=2 sum=native", 1.4)], "may be on either side"),
+    ("begins past M=1", [row(4, 7, PAD, 2.9), row(8, 64)], "the first row, M=4"),
+    (
+        "back to stock below what padding reaches",
+        [row(1, 2), row(3, 3, PAD, 2.9), row(4, 5), row(6, 7, PAD, 2.0)],
+        "M=4",
+    ),
+    ("back to smaller pieces", [row(1, 2), row(3, 7, PAD, 2.9), row(8, 8), row(9, 16, "chunk rows=2", 1.2)], "M=9"),
+    ("a kernel of either side before it", [row(1, 2, "upcast", 1.5), row(3, 7, PAD, 2.9)], "upcast at M=1"),
+    ("pieces alone", [row(1, 8), row(9, 16, "chunk rows=8", 1.3), row(17, 64)], "chunk rows=8 at M=9"),
+]
+
+
+@pytest.mark.parametrize(("rows", "kind"), [case[1:] for case in STOCK_LEAVES], ids=[case[0] for case in STOCK_LEAVES])
+def test_hand_over_is_left_to_stock(rows, kind):
+    found = show.hand_over(rows, "metal")
+    assert (found.kind, found.m, str(found)) == (kind, None, "stock")
+
+
+@pytest.mark.parametrize(("rows", "m"), [case[1:] for case in TABLE_DECIDES], ids=[case[0] for case in TABLE_DECIDES])
+def test_hand_over_is_the_tables(rows, m):
+    found = show.hand_over(rows, "metal")
+    assert (found.kind, found.m, str(found)) == ("table", m, str(m))
+
+
+@pytest.mark.parametrize(("rows", "why"), [case[1:] for case in UNTOLD], ids=[case[0] for case in UNTOLD])
+def test_hand_over_is_untold(rows, why):
+    found = show.hand_over(rows, "metal")
+    assert (found.kind, found.m, str(found)) == ("untold", None, "?")
+    assert why in found.reason
+
+
+def test_no_hand_over_where_there_is_one_kernel():
+    assert show.hand_over([row(1, 2), row(3, 7, PAD, 2.9)], "cpu").kind == "untold"
+
+
+def test_only_quantized_families_have_a_hand_over():
+    view = show.view(make({WIDE: [row(1, 8)], DENSE: [row(1, 8)]}))
+    assert [family.limit is not None for family in view.families] == [True, False]
+
+
+def test_families_are_picked_by_words_in_any_case():
+    made = make({WIDE: [row(1, 8)], DENSE: [row(1, 8)]})
+    assert [f.family for f in show.view(made, "n=13824 AFFINE").families] == [WIDE]
+    assert show.view(made, "N=4096").total == 2
+    with pytest.raises(UsageError, match="no family has 'f8'"):
+        show.demand([show.view(made, "f8")], "f8")
+
+
+def test_a_family_that_cannot_be_read_says_so_and_hides_nothing():
+    first = make({WIDE: [row(1, 8, "pad multiple=1 fill=zeros")], DENSE: [row(1, 8)]}, path="first.json")
+    second = make({WIDE: [row(1, 8)], DENSE: [row(1, 8)]}, path="second.json")
+    views = show.in_use([first, second])
+    assert "outside its kernel's space" in views[0].families[0].fault
+    assert views[1].families[0].rows
+    assert views[1].families[1].fault == "first.json comes first"
+    assert not views[1].families[1].rows
+
+
+def test_a_table_of_another_backend_hides_nothing():
+    views = show.in_use([make({DENSE: [row(1, 8)]}), make({DENSE: [row(1, 8)]}, header(M5MAX))])
+    assert all(view.families[0].rows for view in views)
+
+
+def test_rows_are_graded_and_the_next_step_follows():
+    aged = show.view(make({WIDE: [row(1, 8, mlx="0.1.0")]}), mlx="0.2.0")
+    assert [grade.level for _, grade in aged.rows] == ["stale"]
+    assert show.next_step([aged]) == "autotune sweep"
+    fresh = show.view(make({DENSE: [row(1, 8)], WIDE: [row(1, 2), row(3, 7, PAD, 2.9)]}))
+    assert show.next_step([fresh], "--chip h100") == f"autotune explain '{WIDE.replace(' N', ' M=7 N', 1)}' --chip h100"
+    assert show.next_step([]) == "autotune sweep"
+
+
+def test_verdicts_are_gathered_by_file():
+    gpu, cpu = Verdict("a.json", False, "it is for cpu, this device is metal"), Verdict("a.json", True, "measured")
+    other = Verdict("b.json", False, "broken")
+    found = tables.standings({"gpu": [gpu, other], "cpu": [cpu, other]})
+    assert found == (tables.Standing("a.json", ("cpu",), "measured"), tables.Standing("b.json", (), "broken"))
+    assert tables.passed_over(found) == ["not used: b.json: broken"]
+    assert tables.passed_over(())[0].startswith("no table is in use")
+
+
+def _text(views, width: int = 0) -> str:
+    console = Console(width=width or 200, force_terminal=bool(width), highlight=False, soft_wrap=not width)
+    with console.capture() as captured:
+        for part in show.text(views):
+            console.print(part, markup=False)
+    return captured.get()
+
+
+def test_text_has_the_evidence_and_explains_itself():
+    rows = [row(1, 2, speedup=0.98), row(3, 7, PAD, 2.91), row(8, 64, mlx="0.32.0", speedup=0.9)]
+    text = _text([show.view(make({WIDE: rows}, header(source="simulated")), mlx=rows[0].mlx)])
+    for expected in (
+        f"{WIDE}  vector_limit 3", PAD, "2.91x [2.86, 2.96]", "(0.98x [0.93, 1.03])", "simulated: a model",
+        "3 %: ", "1.2 %: ", "in brackets", "vector_limit: the M from which", "3 routes in 1 family",
+    ):  # fmt: skip
+        assert expected in text
+
+
+def test_text_fits_80_columns_and_loses_nothing():
+    rows = [row(1, 2), row(3, 31, "pad multiple=32 fill=repeat", 12.91), row(1024, 2048, speedup=0.9)]
+    text = _text([show.view(make({WIDE: rows}))], width=80)
+    plain = re.sub("\x1b\\[[0-9;]*m", "", text)
+    assert max(map(len, plain.splitlines())) <= 80
+    assert "…" not in text
+    assert "12.9x [12.9, 13.0]" in text
+
+
+def test_document_holds_all_and_survives_json():
+    view = show.view(make({WIDE: [row(1, 2), row(3, 7, PAD, 2.91)]}))
+    document = json.loads(json.dumps(show.document([view], [tables.Standing("a.json", (), "why")])))
+    family = document["tables"][0]["families"][0]
+    assert family["vector_limit"] == {"kind": "table", "m": 3, "reason": ""}
+    assert family["routes"][1]["route"] == PAD
+    assert family["routes"][1]["freshness"]["level"] == "valid"
+    assert document["files"] == [{"path": "a.json", "kinds": [], "reason": "why"}]
