@@ -60,7 +60,7 @@ def measure(problem: Problem, options: argparse.Namespace) -> list[float]:
             outs.append(op(*operands.arguments(problem, a, sets[turn % len(sets)], drawn.c)))
         return outs if link is None else outs[-1:]
 
-    links: list[Link | None] = [None, lambda a, out: mx.depends([a], [out])[0], lambda a, out: out, operands.linked]
+    links: list[Link | None] = [None, lambda a, out: mx.depends([a], [out])[0], lambda a, out: out, lambda a, out: operands.linked(problem, a, out)]
     square = problem.n == problem.k
     return [
         timed(lambda link=link: chain(link)) / options.calls * 1e6 if square or number != 2 else 0.0

@@ -68,7 +68,7 @@ class MlxSession:
         outs: list[mx.array] = []
         out: mx.array | None = None
         for _ in range(calls):
-            this = a if out is None or not chained else operands.linked(a, out)
+            this = a if out is None or not chained else operands.linked(self.problem, a, out)
             out = run(*operands.arguments(self.problem, this, sets[self._turn % len(sets)], c), stream=None)
             self._turn += 1
             if not chained:

@@ -62,14 +62,15 @@ def weights(problem: Problem, key: mx.array) -> tuple[mx.array, ...]:
     w = mx.random.randint(-(2**31), 2**31 - 1, (rows, columns * q.bits // 32), mx.int32, key=words).view(mx.uint32)
     groups = (rows, columns // q.group_size)
     # Of weights packed along N, a whole first group is made zero: its columns share their scale.
-    kept = _but_first(groups[0], 1, -2) if problem.layout == "nt" else _but_first(groups[1], 1, -1)
+    zeros = 0 if _one_group(problem) else 1
+    kept = _but_first(groups[0], 1, -2) if problem.layout == "nt" else _but_first(groups[1], zeros, -1)
     size = problem.k**-0.5
     if q.mode == "affine":
         step = size / 2 ** (q.bits - 1)
         scales = (mx.random.uniform(0.5 * step, 1.5 * step, groups, key=scales_key) * kept).astype(dtype)
         biases = (scales * -(2 ** (q.bits - 1))).astype(dtype)
         return w, scales, biases
-    first_words = q.group_size * q.bits // 32
+    first_words = zeros * q.group_size * q.bits // 32
     zero = _but_first(rows, 1, -2) if problem.layout == "nt" else _but_first(w.shape[1], first_words, -1)
     w = mx.where(zero > 0, w, mx.zeros((), dtype=mx.uint32))
     if q.mode == "mxfp8":
@@ -96,14 +97,23 @@ def ring(problem: Problem, cache_bytes: int, most_bytes: int, key: mx.array) -> 
     return sets
 
 
-def linked(a: mx.array, out: mx.array) -> mx.array:
+def linked(problem: Problem, a: mx.array, out: mx.array) -> mx.array:
     """A again, but not before ``out`` is there.
 
     The operands make the first element of every result zero, and adding it changes nothing. One small kernel that keeps
-    A's layout; ``mx.depends`` would order the graph's nodes and leave the GPU's kernels free to overlap.
+    A's layout; ``mx.depends`` would order the graph's nodes and leave the GPU's kernels free to overlap. Where no column
+    can be made zero, a select that always takes A does the same at a little more cost.
     """
     corner = out[(slice(1),) * out.ndim]
+    if _one_group(problem):
+        return mx.where(mx.array(False), corner, a)
     return a + mx.reshape(corner, (1,))
+
+
+def _one_group(problem: Problem) -> bool:
+    """Whether all columns of quantized weights share their scales, so that zeroing one would zero all."""
+    q = problem.quantization
+    return q is not None and problem.layout == "nn" and problem.n == q.group_size
 
 
 def _but_first(length: int, zeros: int, axis: int) -> mx.array:

@@ -1,0 +1,69 @@
+"""A program's own calls, timed: stock against routed, for one product or for several that feed one another."""
+
+from __future__ import annotations
+
+import time
+
+import mlx.core as mx
+
+from .. import kernels
+from ..kernels import STOCK, Op, Route
+from ..problem import Problem
+from ..routing.router import Router
+from . import operands
+from .base import Accuracy
+from .mlx import MOST_RING_BYTES
+
+ROUTED = Route("routed")
+"""Stands for whatever the routing table says for each product of the chain."""
+
+
+class ChainSession:
+    """Products computed one after another, each result the next one's A; a :class:`Session` for ``STOCK`` and ``ROUTED``.
+
+    Weights rotate as in a sweep. Repetitions of the chain are linked like a sweep's chained load (``chained``) or
+    independent of each other (``queued``).
+    """
+
+    def __init__(
+        self, products: tuple[Problem, ...], router: Router, cache_bytes: int, load: str = "chained", seed: int = 0
+    ) -> None:
+        self.products = products
+        self.load = load
+        self.routes = tuple(router.find(problem).route for problem in products)
+        self._ops: dict[Route, list[Op]] = {
+            STOCK: [kernels.build(STOCK, problem) for problem in products],
+            ROUTED: [kernels.build(route, problem) for route, problem in zip(self.routes, products)],
+        }
+        keys = mx.random.split(mx.random.key(seed), 2 * len(products))
+        drawn = [operands.draw(problem, keys[2 * i]) for i, problem in enumerate(products)]
+        self._first = drawn[0].a
+        self._addends = [each.c for each in drawn]
+        self._sets = [
+            operands.ring(problem, cache_bytes, MOST_RING_BYTES // len(products), keys[2 * i + 1])
+            for i, problem in enumerate(products)
+        ]
+        self._turn = 0
+
+    def check(self, route: Route) -> Accuracy:
+        """The distance between stock and routed results alone: references are a sweep's business."""
+        out, stock = (self._once(self._ops[which], self._first).astype(mx.float32) for which in (route, STOCK))
+        apart = mx.sqrt(mx.sum(mx.square(out - stock)) / mx.maximum(mx.sum(mx.square(stock)), 1e-30)).item()
+        return Accuracy(apart, apart, apart)
+
+    def time(self, route: Route, calls: int) -> float:
+        ops, chained = self._ops[route], self.load == "chained"
+        outs: list[mx.array] = []
+        for _ in range(calls):
+            a = operands.linked(self.products[-1], self._first, outs[-1]) if outs and chained else self._first
+            outs = [self._once(ops, a)] if chained else [*outs, self._once(ops, a)]
+        start = time.perf_counter()
+        mx.eval(outs)
+        mx.synchronize()
+        return time.perf_counter() - start
+
+    def _once(self, ops: list[Op], a: mx.array) -> mx.array:
+        for op, problem, sets, c in zip(ops, self.products, self._sets, self._addends):
+            a = op(*operands.arguments(problem, a, sets[self._turn % len(sets)], c), stream=None)
+        self._turn += 1
+        return a
