@@ -7,7 +7,7 @@ by commands and the search; routing never needs it, since a table's header carri
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Chip:
     sources: tuple[str, ...]
 
 
-@lru_cache(maxsize=None)
+@cache
 def catalogue() -> dict[str, Chip]:
     """All chips by id. Raises :class:`UsageError` where chips.yaml has an unknown key."""
     return read(paths.configs() / "chips.yaml")
@@ -63,10 +63,7 @@ def read(path: Path) -> dict[str, Chip]:
 def _chip(id_: str, raw: dict[str, Any]) -> Chip:
     return Chip(
         id=id_,
-        **{
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in raw.items()
-        },
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()},
     )
 
 

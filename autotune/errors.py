@@ -7,7 +7,7 @@ in library use it is an ordinary exception, raised by the functions that are ask
 
 from __future__ import annotations
 
-from typing import Iterable
+from collections.abc import Iterable
 
 OK = 0
 FAILED = 1

@@ -12,7 +12,7 @@ import platform
 import re
 import subprocess
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import mlx.core as mx
 
@@ -46,7 +46,8 @@ class Machine:
 
 def mlx_version() -> str:
     """The installed MLX version."""
-    return mx.__version__
+    version: str = mx.__version__  # type: ignore[attr-defined]
+    return version
 
 
 def backend(kind: str) -> str:
@@ -61,7 +62,7 @@ def has(kind: str) -> bool:
     return mx.is_available(mx.Device(getattr(mx, kind)))
 
 
-@lru_cache(maxsize=None)
+@cache
 def local(kind: str) -> Machine:
     """This machine's ``gpu`` or ``cpu``. Reads the core count from the system once (about 20 ms on a Mac)."""
     info = mx.device_info(mx.Device(getattr(mx, kind)))
@@ -69,7 +70,14 @@ def local(kind: str) -> Machine:
     backend_ = backend(kind)
     cores = {"metal": _metal_cores, "cuda": _cuda_cores, "cpu": lambda: os.cpu_count() or 0}[backend_]()
     return Machine(
-        kind, backend_, name, architecture, cores, backend_ == "metal" and nax(architecture), os_version(), mlx_version()
+        kind,
+        backend_,
+        name,
+        architecture,
+        cores,
+        backend_ == "metal" and nax(architecture),
+        os_version(),
+        mlx_version(),
     )
 
 

@@ -6,7 +6,8 @@ import mlx.core as mx
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from collections.abc import Callable
+    from typing import Any
 
 ORIGINAL: dict[str, Callable[..., Any]] = {
     "matmul": mx.matmul,

@@ -88,9 +88,7 @@ class Family:
 
     def at(self, m: int) -> Problem:
         quantization = Quantization.parse(self.quantization) if self.quantization else None
-        return Problem(
-            self.op, m, self.n, self.k, self.dtype, self.layout, quantization, self.batch, self.epilogue
-        )
+        return Problem(self.op, m, self.n, self.k, self.dtype, self.layout, quantization, self.batch, self.epilogue)
 
 
 @dataclass(frozen=True)
@@ -154,9 +152,7 @@ class Problem:
     @property
     def family(self) -> Family:
         quantization = str(self.quantization) if self.quantization else ""
-        return Family(
-            self.op, self.n, self.k, self.dtype, self.layout, quantization, self.batch, self.epilogue
-        )
+        return Family(self.op, self.n, self.k, self.dtype, self.layout, quantization, self.batch, self.epilogue)
 
     @property
     def flops(self) -> int:

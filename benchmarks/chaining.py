@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from statistics import median
-from typing import Callable
 
 import mlx.core as mx
 
@@ -49,7 +49,7 @@ def main() -> None:
 
 def measure(problem: Problem, options: argparse.Namespace) -> list[float]:
     key, other = mx.random.split(mx.random.key(0), 2)
-    drawn = operands.draw(problem, key)
+    drawn = operands.draw(problem, key, corner=True)
     sets = operands.ring(problem, cache_bytes(options.device), 4 << 30, other)
     op = ORIGINAL[problem.op]
 
@@ -60,7 +60,12 @@ def measure(problem: Problem, options: argparse.Namespace) -> list[float]:
             outs.append(op(*operands.arguments(problem, a, sets[turn % len(sets)], drawn.c)))
         return outs if link is None else outs[-1:]
 
-    links: list[Link | None] = [None, lambda a, out: mx.depends([a], [out])[0], lambda a, out: out, lambda a, out: operands.linked(problem, a, out)]
+    links: list[Link | None] = [
+        None,
+        lambda a, out: mx.depends([a], [out])[0],
+        lambda a, out: out,
+        lambda a, out: operands.linked(problem, a, out),
+    ]
     square = problem.n == problem.k
     return [
         timed(lambda link=link: chain(link)) / options.calls * 1e6 if square or number != 2 else 0.0

@@ -123,8 +123,6 @@ def _derive(rows: list[Result], path: Path) -> Table:
             incumbent = None
     measured = {row.problem for row in rows if row.route == "stock"}
     covered = [
-        name
-        for name in workloads.names()
-        if all(str(problem) in measured for problem in workloads.load(name).problems)
+        name for name in workloads.names() if all(str(problem) in measured for problem in workloads.load(name).problems)
     ]
     return export.derive(rows, incumbent, covered)

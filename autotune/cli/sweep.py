@@ -237,9 +237,11 @@ def _report(outcome: Outcome, chip_id: str, kind: str, url: str, json: bool) -> 
     else:
         width = max((len(str(done.problem)) for done in outcome.done), default=0)
         for done in outcome.done:
-            print(f"{str(done.problem):{width}}  {speedup(done.best)}")
+            print(f"{done.problem!s:{width}}  {speedup(done.best)}")
         if gains:
-            print(f"{faster} of {len(gains)} problems gain; geometric mean of lower bounds {geometric_mean(gains):.2f}x")
+            print(
+                f"{faster} of {len(gains)} problems gain; geometric mean of lower bounds {geometric_mean(gains):.2f}x"
+            )
     if outcome.slowed:
         note(f"warning: the machine slowed down in {outcome.slowed} rounds, which were measured again")
     if outcome.stopped:

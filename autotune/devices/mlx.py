@@ -90,7 +90,7 @@ class MlxSession:
     def _timing_operands(self) -> tuple[mx.array, mx.array | None, list[tuple[mx.array, ...]]]:
         """Made at the first timing, after the check's inputs have been let go: both need not fit at once."""
         if self._timed is None:
-            drawn = operands.draw(self.problem, self._next_key())
+            drawn = operands.draw(self.problem, self._next_key(), corner=True)
             sets = operands.ring(self.problem, self._cache_bytes, MOST_RING_BYTES, self._next_key())
             self._timed = (drawn.a, drawn.c, sets)
         return self._timed
@@ -120,8 +120,7 @@ class _Check:
         difference = np.abs(seen - self._expected)
         norm = float(np.linalg.norm(self._expected)) or 1.0
         rms = norm / np.sqrt(self._expected.size)
-        apart = mx.sqrt(mx.sum(mx.square(wide - stock)) / mx.maximum(mx.sum(mx.square(stock)), 1e-30)).item()
-        return Accuracy(float(np.linalg.norm(difference)) / norm, float(difference.max() / rms), float(apart))
+        return Accuracy(float(np.linalg.norm(difference)) / norm, float(difference.max() / rms), distance(wide, stock))
 
     def _run(self, op: Op) -> mx.array:
         """Runs with MLX's buffer cache full of NaNs of the output's size: an element that is not written shows."""
@@ -132,6 +131,12 @@ class _Check:
         out: mx.array = op(*self._arguments, stream=None)
         mx.eval(out)
         return out
+
+
+def distance(a: mx.array, b: mx.array) -> float:
+    """Frobenius norm of a - b over that of b."""
+    apart: Any = mx.sqrt(mx.sum(mx.square(a - b)) / mx.maximum(mx.sum(mx.square(b)), 1e-30)).item()
+    return float(apart)
 
 
 def _expected(problem: Problem, drawn: operands.Operands, sample: reference.Sample) -> reference.Doubles:
@@ -148,9 +153,7 @@ def _expected(problem: Problem, drawn: operands.Operands, sample: reference.Samp
     return reference.product(a, b, c)
 
 
-def _sampled_weights(
-    problem: Problem, w: Any, scales: Any, biases: Any, sample: reference.Sample
-) -> reference.Doubles:
+def _sampled_weights(problem: Problem, w: Any, scales: Any, biases: Any, sample: reference.Sample) -> reference.Doubles:
     """The sampled columns of B (K, N) in float64, unpacking no more than they need."""
     q = problem.quantization
     assert q is not None
@@ -158,14 +161,11 @@ def _sampled_weights(
         keep = sample.columns
         part = reference.dequantize(w[keep], scales[keep], None if biases is None else biases[keep], q)
         return part.T
-    # Packed along N: the sample holds whole blocks of groups, so words and scales can be picked by block.
-    block = max(32, q.group_size)
-    blocks = sample.columns[::block] // block
-    words = (blocks[:, None] * (block * q.bits // 32) + np.arange(block * q.bits // 32)).ravel()
-    groups = (blocks[:, None] * (block // q.group_size) + np.arange(block // q.group_size)).ravel()
-    return reference.dequantize(
-        w[:, words], scales[:, groups], None if biases is None else biases[:, groups], q
-    )
+    # Quantized along N: the sample holds whole groups, and every group fills whole words.
+    groups = sample.columns[:: q.group_size] // q.group_size
+    per_group = q.group_size * q.bits // 32
+    words = (groups[:, None] * per_group + np.arange(per_group)).ravel()
+    return reference.dequantize(w[:, words], scales[:, groups], None if biases is None else biases[:, groups], q)
 
 
 def _numpy(array: mx.array) -> Any:

@@ -15,16 +15,20 @@ DTYPES = {"f32": mx.float32, "f16": mx.float16, "bf16": mx.bfloat16}
 @dataclass(frozen=True)
 class Operands:
     """A call's arrays: ``a`` is (M, K), or (B, M, K) with a batch; ``weights`` are (b,) or (w, scales[, biases])
-    as the op takes them; ``c`` is the addend of ``addmm``. Column 0 of the result is zero (see :func:`linked`)."""
+    as the op takes them; ``c`` is the addend of ``addmm``."""
 
     a: mx.array
     weights: tuple[mx.array, ...]
     c: mx.array | None
 
 
-def draw(problem: Problem, key: mx.array) -> Operands:
+def draw(problem: Problem, key: mx.array, corner: bool = False) -> Operands:
     """Fresh operands. Elements of A are standard normal; weights are scaled so that results are of order one, which
-    keeps float16 within its range for every K that fits in memory."""
+    keeps float16 within its range for every K that fits in memory.
+
+    ``corner`` makes the first element of the result zero, which :func:`linked` needs. Results that are to be checked
+    have no such gap: a route that forgets a column would go unseen there.
+    """
     keys = mx.random.split(key, 3)
     dtype = DTYPES[problem.dtype]
     lead = (problem.batch,) if problem.batch > 1 else ()
@@ -35,14 +39,14 @@ def draw(problem: Problem, key: mx.array) -> Operands:
     c = None
     if problem.op == "addmm":
         shape = (problem.n,) if problem.epilogue == "row" else (*lead, problem.m, problem.n)
-        c = (mx.random.normal(shape, key=keys[2]) * _but_first(problem.n, 1, -1)).astype(dtype)
-    operands = Operands(a, weights(problem, keys[1]), c)
+        c = (mx.random.normal(shape, key=keys[2]) * _but_first(problem.n, int(corner), -1)).astype(dtype)
+    operands = Operands(a, weights(problem, keys[1], corner), c)
     mx.eval(operands.a, *operands.weights, *(() if c is None else (c,)))
     return operands
 
 
-def weights(problem: Problem, key: mx.array) -> tuple[mx.array, ...]:
-    """One set of weights, random under ``key``.
+def weights(problem: Problem, key: mx.array, corner: bool = False) -> tuple[mx.array, ...]:
+    """One set of weights, random under ``key``; ``corner`` as in :func:`draw`.
 
     Quantized ones are random words with random scales, not a quantized random matrix: every pattern of bits is valid
     (mxfp8 aside, whose NaN patterns are avoided), and quantizing takes longer than all the timing.
@@ -52,18 +56,18 @@ def weights(problem: Problem, key: mx.array) -> tuple[mx.array, ...]:
         lead = (problem.batch,) if problem.batch > 1 else ()
         stored = (problem.n, problem.k) if problem.layout[1] == "t" else (problem.k, problem.n)
         n_axis = -2 if problem.layout[1] == "t" else -1
-        b = mx.random.normal((*lead, *stored), key=key) * problem.k**-0.5 * _but_first(problem.n, 1, n_axis)
+        b = mx.random.normal((*lead, *stored), key=key) * problem.k**-0.5 * _but_first(problem.n, int(corner), n_axis)
         b = b.astype(dtype)
         mx.eval(b)
         return (mx.swapaxes(b, -1, -2) if problem.layout[1] == "t" else b,)
     q = problem.quantization
     rows, columns = (problem.n, problem.k) if problem.layout == "nt" else (problem.k, problem.n)
     words, scales_key = mx.random.split(key, 2)
-    w = mx.random.randint(-(2**31), 2**31 - 1, (rows, columns * q.bits // 32), mx.int32, key=words).view(mx.uint32)
+    w = _words((rows, columns * q.bits // 32), words)
     groups = (rows, columns // q.group_size)
     # Of weights packed along N, a whole first group is made zero: its columns share their scale.
-    zeros = 0 if _one_group(problem) else 1
-    kept = _but_first(groups[0], 1, -2) if problem.layout == "nt" else _but_first(groups[1], zeros, -1)
+    zeros = int(corner and not _one_group(problem))
+    kept = _but_first(groups[0], zeros, -2) if problem.layout == "nt" else _but_first(groups[1], zeros, -1)
     size = problem.k**-0.5
     if q.mode == "affine":
         step = size / 2 ** (q.bits - 1)
@@ -71,7 +75,7 @@ def weights(problem: Problem, key: mx.array) -> tuple[mx.array, ...]:
         biases = (scales * -(2 ** (q.bits - 1))).astype(dtype)
         return w, scales, biases
     first_words = zeros * q.group_size * q.bits // 32
-    zero = _but_first(rows, 1, -2) if problem.layout == "nt" else _but_first(w.shape[1], first_words, -1)
+    zero = _but_first(rows, zeros, -2) if problem.layout == "nt" else _but_first(w.shape[1], first_words, -1)
     w = mx.where(zero > 0, w, mx.zeros((), dtype=mx.uint32))
     if q.mode == "mxfp8":
         w = mx.bitwise_and(w, mx.array(0xB7B7B7B7, dtype=mx.uint32))  # exponents without their top bit: no NaN, small
@@ -84,10 +88,11 @@ def weights(problem: Problem, key: mx.array) -> tuple[mx.array, ...]:
 
 def ring(problem: Problem, cache_bytes: int, most_bytes: int, key: mx.array) -> list[tuple[mx.array, ...]]:
     """Sets of weights to rotate through: together at least three times the last-level cache, two at least, so that a
-    call's weights have left the cache when their turn comes again; no more than ``most_bytes`` together."""
+    call's weights have left the cache when their turn comes again; no more than ``most_bytes`` together. They make the
+    first element of the result zero (see :func:`linked`)."""
     one = problem.weight_bytes
     count = max(2, min(-(-3 * cache_bytes // one), max(2, most_bytes // one)))
-    first = weights(problem, key)
+    first = weights(problem, key, corner=True)
     sets = [first]
     for _ in range(count - 1):
         copy = tuple(_copy(array, problem) for array in first)
@@ -114,6 +119,12 @@ def _one_group(problem: Problem) -> bool:
     """Whether all columns of quantized weights share their scales, so that zeroing one would zero all."""
     q = problem.quantization
     return q is not None and problem.layout == "nn" and problem.n == q.group_size
+
+
+def _words(shape: tuple[int, int], key: mx.array) -> mx.array:
+    """Random uint32, by halves: MLX's ``randint`` goes through float32, whose 24 bits leave the low ones of 32 zero."""
+    halves = mx.random.randint(0, 1 << 16, (2, *shape), mx.uint32, key=key)
+    return mx.bitwise_or(mx.left_shift(halves[0], mx.array(16, mx.uint32)), halves[1])
 
 
 def _but_first(length: int, zeros: int, axis: int) -> mx.array:

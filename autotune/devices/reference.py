@@ -30,10 +30,10 @@ class Sample:
 
 
 def sample(problem: Problem, rng: np.random.Generator) -> Sample:
-    """Which elements to compute in float64; columns come in whole blocks of 32 for weights packed along N."""
+    """Which elements to compute in float64; columns come in whole groups for weights quantized along N."""
     block = 1
     if problem.quantization and problem.layout == "nn":
-        block = max(32, problem.quantization.group_size)
+        block = problem.quantization.group_size
     blocks = _choice(problem.n // block, max(2, MOST_COLUMNS // block), rng)
     columns = (blocks[:, None] * block + np.arange(block)).ravel()
     return Sample(_choice(problem.m, MOST_ROWS, rng), columns)
@@ -42,7 +42,7 @@ def sample(problem: Problem, rng: np.random.Generator) -> Sample:
 def _choice(length: int, most: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     if length <= most:
         return np.arange(length)
-    edge = most // 3
+    edge = max(1, most // 3)
     middle = rng.choice(np.arange(edge, length - edge), size=most - 2 * edge, replace=False)
     return np.concatenate([np.arange(edge), np.sort(middle), np.arange(length - edge, length)])
 

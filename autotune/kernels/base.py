@@ -8,8 +8,9 @@ search emit the same actions).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable, Mapping, Union
+from typing import Any, Union
 
 from ..errors import UsageError
 from ..problem import Problem

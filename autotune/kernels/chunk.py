@@ -13,6 +13,8 @@ Source of the idea: ml-explore/mlx #3661, where two matrix-vector calls beat one
 
 from __future__ import annotations
 
+from typing import Any
+
 import mlx.core as mx
 
 from ..problem import OPS, Problem
@@ -36,7 +38,7 @@ class Chunk(Kernel):
     def build(self, problem: Problem, config: Config) -> Op:
         rows = int(config["rows"])
 
-        def compose(product: Product, a: mx.array, c: mx.array | None, stream: object) -> mx.array:
+        def compose(product: Product, a: mx.array, c: mx.array | None, stream: Any) -> mx.array:
             edges = list(range(rows, a.shape[-2], rows))
             pieces = mx.split(a, edges, axis=-2, stream=stream)
             addends = [None] * len(pieces) if c is None else mx.split(c, edges, axis=-2, stream=stream)

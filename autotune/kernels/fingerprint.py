@@ -11,13 +11,13 @@ import hashlib
 import importlib
 import io
 import tokenize
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from .base import Kernel
 
-_DEAF = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.NEWLINE, tokenize.ENDMARKER}
-_MARKS = {tokenize.INDENT: ">", tokenize.DEDENT: "<"}
+_DEAF = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER}
+_MARKS = {tokenize.INDENT: ">", tokenize.DEDENT: "<", tokenize.NEWLINE: ";"}
 
 
 def of(kernel: Kernel) -> str:
@@ -25,7 +25,7 @@ def of(kernel: Kernel) -> str:
     return _of(tuple(kernel.sources()))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _of(modules: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for name in modules:
@@ -35,16 +35,21 @@ def _of(modules: tuple[str, ...]) -> str:
 
 
 def normalized(source: str) -> str:
-    """The source's tokens run together, without comments, docstrings and line breaks; indentation as ``>`` and ``<``."""
+    """The source's tokens, one a line, without comments, docstrings and layout; indentation as ``>`` and ``<``, the end
+    of a statement as ``;``.
+
+    Kernels have no f-strings: Python 3.12 splits them into tokens where 3.11 does not (a test sees to it).
+    """
     parts: list[str] = []
-    starts_statement = True
+    fresh = True  # whether the next token starts a statement: a string there that is all of it is a docstring
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in _DEAF:
+            continue
         if token.type in _MARKS:
-            parts.append(_MARKS[token.type])
-            starts_statement = True
-        elif token.type in _DEAF:
-            starts_statement = starts_statement or token.type == tokenize.NEWLINE
-        elif not (token.type == tokenize.STRING and starts_statement):
+            if not (token.type == tokenize.NEWLINE and fresh):
+                parts.append(_MARKS[token.type])
+            fresh = True
+        elif not (token.type == tokenize.STRING and fresh):
             parts.append(token.string)
-            starts_statement = False
-    return "".join(parts)
+            fresh = False
+    return "\n".join(parts)

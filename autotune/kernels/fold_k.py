@@ -12,6 +12,9 @@ contiguous; M*parts also lifts small M over the compiled-in ``vector_limit``.
 
 Cost model: the same weight bytes; a loop of K/parts; M*parts*N*parts elements written, one in ``parts`` of them read.
 
+In float16 a partial result beyond 65504 becomes infinite even where the whole sum would not; MLX's own quantized
+split-K (``qmm_t_splitk``, partials in x's dtype) has the same limit. bfloat16 and float32 do not.
+
 Parameters: ``parts``; ``sum``, the dtype in which the ``parts`` partial results are added: ``float32``, or ``native``
 (that of x, one small kernel less).
 

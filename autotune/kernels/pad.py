@@ -16,6 +16,8 @@ guide); that it beats MLX's compiled-in limits from outside is our own measureme
 
 from __future__ import annotations
 
+from typing import Any
+
 import mlx.core as mx
 
 from ..problem import OPS, Problem
@@ -46,7 +48,7 @@ class Pad(Kernel):
     def build(self, problem: Problem, config: Config) -> Op:
         multiple, repeat = int(config["multiple"]), config["fill"] == "repeat"
 
-        def compose(product: Product, a: mx.array, c: mx.array | None, stream: object) -> mx.array:
+        def compose(product: Product, a: mx.array, c: mx.array | None, stream: Any) -> mx.array:
             rows = a.shape[-2]
             extra = -rows % multiple
             if not extra:
@@ -54,7 +56,7 @@ class Pad(Kernel):
             out = product(extend(a, extra, stream), None if c is None else extend(c, extra, stream))
             return mx.split(out, [rows], axis=-2, stream=stream)[0]
 
-        def extend(array: mx.array, extra: int, stream: object) -> mx.array:
+        def extend(array: mx.array, extra: int, stream: Any) -> mx.array:
             if repeat:
                 rows = array.shape[-2]
                 return mx.take(array, _last_repeated(rows, extra), axis=-2, stream=stream)

@@ -7,7 +7,8 @@ the addend's rows where there is one), A, the addend and the stream.
 
 from __future__ import annotations
 
-from typing import Callable, Optional
+from collections.abc import Callable
+from typing import Any, Optional
 
 import mlx.core as mx
 
@@ -18,7 +19,7 @@ from .base import Op
 _matmul, _addmm, _quantized_matmul = (ORIGINAL["matmul"], ORIGINAL["addmm"], ORIGINAL["quantized_matmul"])
 
 Product = Callable[[mx.array, Optional[mx.array]], mx.array]
-Composition = Callable[[Product, mx.array, Optional[mx.array], object], mx.array]
+Composition = Callable[[Product, mx.array, Optional[mx.array], Any], mx.array]
 
 
 def over_rows(problem: Problem, compose: Composition) -> Op:
@@ -29,7 +30,7 @@ def over_rows(problem: Problem, compose: Composition) -> Op:
     """
     shared = problem.batch == 1
 
-    def folded(a: mx.array, c: mx.array | None, product: Product, stream: object) -> mx.array:
+    def folded(a: mx.array, c: mx.array | None, product: Product, stream: Any) -> mx.array:
         lead = a.shape[:-1]
         fold = shared and len(lead) > 1
         if fold:

@@ -7,12 +7,16 @@ those gates were wrong); this is the same idea from outside, for shapes that the
 Cost model: the product at parts times as many tiles, plus parts*M*N elements written, read and summed.
 
 Parameter: ``parts``, the number of slices; it divides K. For quantized weights only the layout ``nn`` is served: with
-``nt`` a slice of K is not contiguous in the packed weights, and copying them costs more than the product.
+``nt`` a slice of K is not contiguous in the packed weights, and copying them costs more than the product (``fold_k``
+serves those). Dense float16 is not served: partial results pass through the op's own dtype, and one beyond 65504 would
+become infinite where the whole sum is not. MLX's own quantized split-K takes that risk for float16; its dense one not.
 
 Source of the idea: split-K as in CUTLASS (``media/docs/cpp/efficient_gemm.md``).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import mlx.core as mx
 
@@ -40,27 +44,28 @@ class SplitK(Kernel):
             and problem.k % parts == 0
             and problem.k // parts >= LEAST_K
             and problem.k >= max(problem.m, problem.n) // 4
-            and not (problem.quantization and problem.layout == "nt")
+            and (problem.layout == "nn" if problem.quantization else problem.dtype != "f16")
         )
 
     def build(self, problem: Problem, config: Config) -> Op:
         parts = int(config["parts"])
         stored_transposed = problem.layout[1] == "t"
 
-        def left(a: mx.array, stream: object) -> mx.array:
+        def left(a: mx.array, stream: Any) -> mx.array:
             """(..., M, K) to (parts, rows, K / parts), without a copy where A is contiguous."""
             a = mx.reshape(a, (-1, parts, a.shape[-1] // parts), stream=stream)
             return mx.swapaxes(a, 0, 1, stream=stream)
 
-        def right(b: mx.array, stream: object) -> mx.array:
+        def right(b: mx.array, stream: Any) -> mx.array:
             """(K, N) to (parts, K / parts, N), through the stored (N, K) where that is how B lies in memory."""
-            k, n = b.shape
+            k, n = b.shape[-2:]
+            b = mx.reshape(b, (k, n), stream=stream) if b.ndim > 2 else b
             if stored_transposed:
                 b = mx.reshape(mx.swapaxes(b, 0, 1, stream=stream), (n, parts, k // parts), stream=stream)
                 return mx.transpose(b, (1, 2, 0), stream=stream)
             return mx.reshape(b, (parts, k // parts, n), stream=stream)
 
-        def total(partials: mx.array, a: mx.array, stream: object) -> mx.array:
+        def total(partials: mx.array, a: mx.array, stream: Any) -> mx.array:
             wide = mx.sum(partials.astype(mx.float32, stream=stream), axis=0, stream=stream)
             return mx.reshape(wide, (*a.shape[:-1], wide.shape[-1]), stream=stream)
 

@@ -13,6 +13,8 @@ Source of the idea: measured here; MLX's routing has no such rule.
 
 from __future__ import annotations
 
+from typing import Any
+
 import mlx.core as mx
 
 from ..mlx_ops import ORIGINAL
@@ -33,7 +35,7 @@ class Upcast(Kernel):
         return problem.dtype != "f32"
 
     def build(self, problem: Problem, config: Config) -> Op:
-        def wide(array: mx.array, stream: object) -> mx.array:
+        def wide(array: mx.array, stream: Any) -> mx.array:
             return array.astype(mx.float32, stream=stream)
 
         if problem.op == "matmul":

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Sequence
 
 from ..search.stats import Interval, geometric_mean
 
@@ -65,7 +65,9 @@ class Bench:
 
 def line(label: str, shape: str, routes: Sequence[str], before: float, after: float, interval: Interval) -> Line:
     """A line from seconds a call and the paired interval; times rounded to what a reader needs."""
-    rounded = [float(f"{value:.4g}") for value in (before * 1e6, after * 1e6, interval.value, interval.low, interval.high)]
+    rounded = [
+        float(f"{value:.4g}") for value in (before * 1e6, after * 1e6, interval.value, interval.low, interval.high)
+    ]
     routed = any(route != "stock" for route in routes)
     return Line(label, shape, " + ".join(dict.fromkeys(routes)), routed, *rounded)
 
@@ -95,7 +97,10 @@ def to_markdown(bench: Bench) -> str:
         f"| {each.low:.2f} to {each.high:.2f} | {each.route} |"
         for each in bench.lines
     ]
-    head = ["| problem | before (us) | after (us) | speedup | 95 % interval | route |", "| --- | ---: | ---: | ---: | --- | --- |"]
+    head = [
+        "| problem | before (us) | after (us) | speedup | 95 % interval | route |",
+        "| --- | ---: | ---: | ---: | --- | --- |",
+    ]
     return "\n".join([_where(bench), "", *head, *rows, "", _summary(bench)])
 
 

@@ -177,7 +177,7 @@ def deciding(found: Sequence[Table], problem: Problem) -> Table | None:
         try:
             if table.rows(str(problem.family)):
                 return table
-        except TableError:  # noqa: PERF203 - the router passes such a family over as well
+        except TableError:
             continue
     return found[0] if found else None
 

@@ -36,7 +36,9 @@ suspended = 0
 def matmul(a: mx.array, b: mx.array, /, *, stream: Any = None) -> mx.array:
     """``mx.matmul`` through the routing table; see ``mx.matmul`` for arguments, result and errors."""
     try:
-        run = _MATMUL[a.shape, b.shape, a.itemsize, _default_device().type is _GPU if stream is None else on_gpu(stream)]
+        run = _MATMUL[
+            a.shape, b.shape, a.itemsize, _default_device().type is _GPU if stream is None else on_gpu(stream)
+        ]
     except KeyError:
         run = _first("matmul", _MATMUL, a, b, stream)
     except (AttributeError, TypeError, ValueError):
@@ -112,15 +114,25 @@ def _remember(memo: dict[Any, Any], key: Any, run: Any) -> Any:
 
 
 def _first(op: str, memo: dict[Any, Any], a: Any, b: Any, stream: Any) -> Any:
+    """The callable for a key not seen before. Arguments that are no arrays go to stock, which says what is wrong."""
     from . import resolve
 
+    if not (isinstance(a, mx.array) and isinstance(b, mx.array)):
+        return ORIGINAL[op]
     gpu = on_gpu(stream)
     return _remember(memo, (a.shape, b.shape, a.itemsize, gpu), resolve.dense(op, a, b, gpu))
 
 
 def _first_quantized(x: Any, w: Any, transpose: Any, group_size: Any, bits: Any, mode: Any, stream: Any) -> Any:
+    """The same for ``quantized_matmul``. Its keys hold Python values, of which 4.0 and True equal 4 and 1: only values
+    of the types that the op takes are remembered."""
     from . import resolve
 
+    plain = (
+        type(transpose) is bool and type(mode) is str and all(type(n) in (int, type(None)) for n in (bits, group_size))
+    )
+    if not (plain and isinstance(x, mx.array) and isinstance(w, mx.array)):
+        return _quantized_matmul
     gpu = on_gpu(stream)
     run = resolve.quantized(x, w, transpose, group_size, bits, mode, gpu)
     return _remember(_QUANTIZED, (x.shape, w.shape, x.itemsize, transpose, group_size, bits, mode, gpu), run)

@@ -38,15 +38,19 @@ def dense(op: str, a: Any, b: Any, gpu: bool) -> Any:
 def quantized(x: Any, w: Any, transpose: Any, group_size: Any, bits: Any, mode: Any, gpu: bool) -> Any:
     """The callable for a ``quantized_matmul`` of x and w with these shapes and x's item size."""
     stock = ORIGINAL["quantized_matmul"]
-    if isinstance(x, mx.array) and isinstance(w, mx.array) and 0 in (x.size, w.size):
+    if 0 in (x.size, w.size):
         return empty
     routed = {}
+    quantization = None
     for dtype in _dtypes_like(x):
         problem = quantized_problem(x, w, dtype, transpose, group_size, bits, mode)
-        routed[dtype] = stock if problem is None else ROUTERS.op(problem, kind_of(gpu), stock)
-    if all(run is stock for run in routed.values()):
+        if problem is not None:
+            quantization = problem.quantization
+            routed[dtype] = ROUTERS.op(problem, kind_of(gpu), stock)
+    if quantization is None or all(run is stock for run in routed.values()):
         return stock
-    return _quantized_by_dtype(routed, stock, affine=mode == "affine")
+    groups = (w.shape[0], w.shape[1] * 32 // quantization.bits // quantization.group_size)
+    return _quantized_by_dtype(routed, stock, groups, quantization.has_biases)
 
 
 def kind_of(gpu: bool) -> str:
@@ -62,7 +66,7 @@ def empty(*args: Any, stream: Any = None) -> mx.array:
 
 def dense_problem(op: str, a: Any, b: Any, dtype: mx.Dtype, epilogue: str = "") -> Problem | None:
     """The problem of a dense call, with layout ``nt`` standing for either, or None where it goes to stock untouched."""
-    if not isinstance(b, mx.array) or a.ndim < 2 or b.ndim < 2:
+    if a.ndim < 2 or b.ndim < 2:
         return None
     if 0 in (a.size, b.size) or a.shape[-1] != b.shape[-2]:
         return None
@@ -80,7 +84,7 @@ def quantized_problem(
     x: Any, w: Any, dtype: mx.Dtype, transpose: Any, group_size: Any, bits: Any, mode: Any
 ) -> Problem | None:
     """The problem of a quantized call, or None where it goes to stock untouched."""
-    if not isinstance(w, mx.array) or mode not in MODES or x.ndim < 2 or w.ndim != 2:
+    if mode not in MODES or x.ndim < 2 or w.ndim != 2:
         return None
     bits = DEFAULTS[mode][0] if bits is None else bits
     group_size = DEFAULTS[mode][1] if group_size is None else group_size
@@ -94,9 +98,9 @@ def quantized_problem(
     return Problem("quantized_matmul", x.size // k, n, k, _DTYPES[dtype], "nt" if transpose else "nn", quantization)
 
 
-def _dtypes_like(a: Any) -> list[mx.Dtype]:
+def _dtypes_like(a: mx.array) -> list[mx.Dtype]:
     """The tuned dtypes of A's item size: a later call with this key may have any of them."""
-    return [dtype for dtype in _DTYPES if dtype.size == a.itemsize] if isinstance(a, mx.array) else []
+    return [dtype for dtype in _DTYPES if dtype.size == a.itemsize]
 
 
 def _agreed(problem: Problem | None, gpu: bool, stock: Any) -> Any:
@@ -124,7 +128,8 @@ def _addmm_by_dtype(routed: dict[mx.Dtype, Any], stock: Any) -> Any:
     def addmm(c: Any, a: Any, b: Any, alpha: Any, beta: Any, *, stream: Any) -> Any:
         dtype = a.dtype
         alike = isinstance(c, mx.array) and c.dtype == dtype and b.dtype == dtype
-        run = routed.get(dtype, stock) if alike else stock
+        plain = type(alpha) in (float, int) and type(beta) in (float, int)
+        run = routed.get(dtype, stock) if alike and plain else stock
         return run(c, a, b, alpha, beta, stream=stream)
 
     return addmm
@@ -144,13 +149,22 @@ def _by_addend(row: Any, full: Any, stock: Any) -> Any:
     return addmm
 
 
-def _quantized_by_dtype(routed: dict[mx.Dtype, Any], stock: Any, affine: bool) -> Any:
-    """Affine scales have to be of x's dtype (else MLX promotes the result), and are uint8 in the other modes."""
+def _quantized_by_dtype(routed: dict[mx.Dtype, Any], stock: Any, groups: tuple[int, int], has_biases: bool) -> Any:
+    """Picks the route by x's dtype; a call whose scales and biases are not what the op wants goes to stock, which
+    refuses them or promotes the result. Affine scales have to be of x's dtype, the other modes' are uint8."""
 
-    def quantized_matmul(x: Any, w: Any, scales: Any, *rest: Any, stream: Any) -> Any:
+    def quantized_matmul(
+        x: Any, w: Any, scales: Any, biases: Any, transpose: Any, group_size: Any, bits: Any, mode: Any, *, stream: Any
+    ) -> Any:
         dtype = x.dtype
-        fits = isinstance(scales, mx.array) and scales.dtype == (dtype if affine else mx.uint8)
-        return (routed.get(dtype, stock) if fits else stock)(x, w, scales, *rest, stream=stream)
+        run = routed.get(dtype, stock)
+        plain = type(transpose) is bool and type(bits) is not float and type(group_size) is not float
+        fits = plain and isinstance(scales, mx.array) and scales.shape == groups
+        if fits and has_biases:
+            fits = isinstance(biases, mx.array) and biases.shape == groups and scales.dtype == dtype == biases.dtype
+        elif fits:
+            fits = biases is None and scales.dtype == mx.uint8
+        return (run if fits else stock)(x, w, scales, biases, transpose, group_size, bits, mode, stream=stream)
 
     return quantized_matmul
 

@@ -11,9 +11,10 @@ import os
 import threading
 import warnings
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Optional
 
 from .. import kernels, paths
 from ..errors import TableError
@@ -141,7 +142,9 @@ class Router:
             )
             return Verdict(str(path), False, f"it is for {theirs}; this device is {ours}: run autotune sweep")
         if header.source == "simulated" and not self._simulated:
-            return Verdict(str(path), False, "its numbers are simulated: run autotune sweep, or ask for it by use_table")
+            return Verdict(
+                str(path), False, "its numbers are simulated: run autotune sweep, or ask for it by use_table"
+            )
         return Verdict(str(path), True, f"{header.source} on this device")
 
 
@@ -183,16 +186,23 @@ class Routers:
         route = self.of(kind).find(problem).route
         if route == STOCK or (problem.family, route) in self._broken:
             return stock
-        return self._guarded(kernels.build(route, problem), stock, problem.family, route)
+        try:
+            return self._guarded(kernels.build(route, problem), stock, problem.family, route)
+        except Exception as error:
+            self._retire(problem.family, route, error)
+            return stock
+
+    def _retire(self, family: Family, route: Route, error: Exception) -> None:
+        self._broken.add((family, route))
+        warn_once(f"route {route} failed for {family} ({error}) and is not used again in this process")
 
     def _guarded(self, run: Op, stock: Op, family: Family, route: Route) -> Op:
         def call(*args, **kwargs):
             try:
                 return run(*args, **kwargs)
-            except Exception as error:  # noqa: BLE001 - whatever it is, stock decides whether the call was wrong
+            except Exception as error:
                 out = stock(*args, **kwargs)
-                self._broken.add((family, route))
-                warn_once(f"route {route} failed for {family} ({error}) and is not used again in this process")
+                self._retire(family, route, error)
                 self._notify()
                 return out
 

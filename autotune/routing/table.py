@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any
 
 from .. import kernels
 from ..errors import AutotuneError, TableError
@@ -141,7 +142,7 @@ class Table:
                 _check(problem_at(family, row.last), row)
         except AutotuneError as error:
             raise TableError(f"{self.path}: {family}: {error.cause}", error.remedy) from None
-        except (KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise TableError(f"{self.path}: {family}: malformed route ({error})", "export the table again") from None
         previous = 0
         for row in rows:
@@ -164,7 +165,7 @@ class Table:
 
 def problem_at(family: str, m: int) -> Problem:
     """The problem of a family's text at M."""
-    op, rest = family.split(" ", 1)
+    op, _, rest = family.partition(" ")
     return Problem.parse(f"{op} M={m} {rest}")
 
 
@@ -185,7 +186,7 @@ def _check(problem: Problem, row: Row) -> None:
 def dumps(table: Table) -> str:
     """The table as text: the same table gives the same bytes."""
     head = asdict(table.header)
-    lines = [f'"schema": {SCHEMA},'] + [f'"{key}": {json.dumps(value)},' for key, value in head.items()]
+    lines: list[str] = [f'"schema": {SCHEMA},'] + [f'"{key}": {json.dumps(value)},' for key, value in head.items()]
     blocks = []
     for family in sorted(table.families, key=parse_family):
         rows = ",\n".join("    " + json.dumps(row) for row in table.families[family])
@@ -219,7 +220,7 @@ def peek(path: Path) -> Header:
     """The header alone, without reading the routes. Raises :class:`TableError`."""
     try:
         with path.open(encoding="utf-8") as file:
-            head = []
+            head: list[str] = []
             for line in file:
                 if line.startswith('"families"'):
                     return _header(json.loads("".join(head).rstrip().rstrip(",") + "}"), path)
@@ -253,6 +254,8 @@ def load(path: Path) -> Table:
         raise TableError(
             f"{path}: truncated or no JSON (line {error.lineno}: {error.msg})", "export the table again"
         ) from None
+    except (RecursionError, ValueError):
+        raise TableError(f"{path}: no routing table", "export the table again") from None
     if not isinstance(raw, dict):
         raise TableError(f"{path}: no routing table", "export the table again")
     header = _header(raw, path)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median
-from typing import Iterable, Mapping, Sequence
 
 from .. import kernels
 from ..errors import AutotuneError
@@ -116,8 +116,7 @@ def choose(ties: Sequence[Sequence[Route]], measured: Sequence[Measured]) -> lis
                 step[route] = (0, -gain, (route,))
                 continue
             step[route] = min(
-                (changes + (last != route), loss - gain, (*path, route))
-                for last, (changes, loss, path) in best.items()
+                (changes + (last != route), loss - gain, (*path, route)) for last, (changes, loss, path) in best.items()
             )
         best = step
     return list(min(best.values())[2])

@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from .. import machine
 from ..devices.base import Accuracy, RouteFailed
@@ -29,9 +30,7 @@ PATIENCE = 120.0
 class IsolatedDevice:
     """MLX's ``gpu`` or ``cpu`` behind a worker process; a :class:`autotune.devices.base.Device`."""
 
-    def __init__(
-        self, kind: str, cache_bytes: int, patience: float = PATIENCE, modules: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, kind: str, cache_bytes: int, patience: float = PATIENCE, modules: Sequence[str] = ()) -> None:
         """``modules`` are imported in the worker first: kernels of the user's own may register there."""
         self.machine = machine.local(kind)
         self._command = [sys.executable, "-m", "autotune.search.worker", kind, str(cache_bytes), *modules]

@@ -8,17 +8,18 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import median
-from typing import Any, Iterable
+from typing import Any
 
 from ..errors import UsageError
 from ..kernels import Route
 from ..machine import Machine
 from ..problem import Problem
 from ..routing.table import ChipKey
-from .stats import Interval, p95, spread, speedup
+from .stats import Interval, p95, speedup, spread
 
 OK, PRUNED, INACCURATE, FAILED = "ok", "pruned", "inaccurate", "failed"
 STATUSES = (OK, PRUNED, INACCURATE, FAILED)
@@ -43,9 +44,7 @@ class Origin:
     @classmethod
     def of(cls, chip: str, machine: Machine, autotune: str, load: str, source: str = "measured") -> Origin:
         m = machine
-        return cls(
-            chip, m.backend, m.device_name, m.architecture, m.cores, m.nax, m.os, m.mlx, autotune, load, source
-        )
+        return cls(chip, m.backend, m.device_name, m.architecture, m.cores, m.nax, m.os, m.mlx, autotune, load, source)
 
     @property
     def key(self) -> ChipKey:
@@ -134,12 +133,12 @@ def timed(
 
 def untimed(problem: Problem, route: Route, status: str, reason: str, **rest: Any) -> Result:
     """A row for a route that was refused or failed before it could be timed."""
-    nothing = dict.fromkeys(("time_us", "p95_us", "spread", "stock_us", "speedup", "low", "high"), 0.0)
+    nothing: dict[str, Any] = dict.fromkeys(("time_us", "p95_us", "spread", "stock_us", "speedup", "low", "high"), 0.0)
     return _result(problem, route, status=status, reason=" ".join(reason.split())[:300], rounds=0, **nothing, **rest)
 
 
 def _result(problem: Problem, route: Route, origin: Origin, **values: Any) -> Result:
-    rounded = {
+    rounded: dict[str, Any] = {
         name: float(f"{value:.5g}") if isinstance(value, float) and math.isfinite(value) else value
         for name, value in values.items()
     }

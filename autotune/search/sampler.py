@@ -11,7 +11,8 @@ of this version are small enough to be dealt out; a set that is not is cut short
 from __future__ import annotations
 
 import random
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -79,7 +80,9 @@ def suggest(trial: Trial, routes: Sequence[Route]) -> Route:
     return Route.of(name, config)
 
 
-def frozen(route: Route, routes: Sequence[Route], value: float | None, state: Any, attrs: dict[str, Any]) -> FrozenTrial:
+def frozen(
+    route: Route, routes: Sequence[Route], value: float | None, state: Any, attrs: dict[str, Any]
+) -> FrozenTrial:
     """A finished trial for a route that was measured elsewhere."""
     choices = {f"{route.kernel}.{name}": values for name, values in _choices(routes, route.kernel).items()}
     distributions: dict[str, BaseDistribution] = {

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from functools import lru_cache
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any
 
 from .. import kernels, paths
 from ..errors import UsageError, unknown
@@ -54,7 +55,9 @@ def candidates(kernel: Kernel, backend: str) -> list[list[Any]]:
     """The values of each of the kernel's parameters on a backend, in order."""
     space = spaces()[kernel.name]
     return [
-        sorted({*space[name]["values"], *space[name].get(backend, ())}, key=lambda value: (isinstance(value, str), value))
+        sorted(
+            {*space[name]["values"], *space[name].get(backend, ())}, key=lambda value: (isinstance(value, str), value)
+        )
         for name in kernel.parameters
     ]
 
@@ -65,7 +68,7 @@ def fingerprint(kernel: Kernel) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-@lru_cache(maxsize=None)
+@cache
 def spaces() -> dict[str, Values]:
     """All kernels' values. Raises :class:`UsageError` for a file that names an unknown kernel, parameter or value."""
     found: dict[str, Values] = {}

@@ -7,9 +7,9 @@ either side (Fleming and Wallace, "How not to lie with statistics", CACM 29(3), 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
-from typing import Sequence
 
 # Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom (any table; Student, Biometrika 6, 1908).
 _T95 = (

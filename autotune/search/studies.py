@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any
 
 import optuna
 import sqlalchemy.exc
@@ -25,7 +26,7 @@ from ..kernels import Route
 from ..problem import Problem
 from . import results, space
 from .results import Origin, Result
-from .sampler import IN_VAIN, LegalSetSampler, frozen, route_of, suggest
+from .sampler import IN_VAIN, LegalSetSampler, frozen, suggest
 
 PROTOCOL = 1
 """Raised when the measuring changes so that old and new numbers must not be mixed."""
@@ -55,7 +56,9 @@ def open_storage(url: str) -> BaseStorage:
         _write_ahead(storage)
         return storage
     except (ValueError, ImportError, sqlalchemy.exc.ArgumentError) as error:
-        raise UsageError(f"storage {url!r} is not understood ({_first_line(error)})", "such as sqlite:///studies.db") from None
+        raise UsageError(
+            f"storage {url!r} is not understood ({_first_line(error)})", "such as sqlite:///studies.db"
+        ) from None
     except (OSError, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         raise storage_error(error, url) from None
 
@@ -198,5 +201,3 @@ def _identity(problem: Problem, origin: Origin) -> dict[str, Any]:
 def _name(problem: Problem, origin: Origin, identity: dict[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     return f"{origin.chip} mlx-{origin.mlx} {origin.load} {problem} {digest}"
-
-

@@ -7,9 +7,10 @@ play-off between the few best with more rounds. What is known when a sweep is ki
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, Callable, Protocol, Sequence
+from typing import Any, Protocol
 
 from .. import kernels
 from ..devices.base import Accuracy, Device, RouteFailed, Session
@@ -161,7 +162,15 @@ class Sweep:
     def timed(self, problem: Problem, comparison: Comparison, status: str, **rest: Any) -> Result:
         c = comparison
         return results.timed(
-            problem, c.route, status, c.stock, c.times, c.ratios, origin=self._origin, **self._stamp(problem, c.route), **rest
+            problem,
+            c.route,
+            status,
+            c.stock,
+            c.times,
+            c.ratios,
+            origin=self._origin,
+            **self._stamp(problem, c.route),
+            **rest,
         )
 
     def untimed(self, problem: Problem, route: Route, status: str, reason: str, **rest: Any) -> Result:
@@ -234,9 +243,7 @@ class _Tuner:
         except RouteFailed as failure:
             return self._sweep.untimed(self._problem, route, results.FAILED, str(failure), **_finite(error))
         self._comparisons[route] = comparison
-        return self._sweep.timed(
-            self._problem, comparison, results.PRUNED if dropped else results.OK, **_finite(error)
-        )
+        return self._sweep.timed(self._problem, comparison, results.PRUNED if dropped else results.OK, **_finite(error))
 
     def _incumbent(self) -> Interval:
         rows = [row.interval for row in self._study.rows().values() if row.status == results.OK]
@@ -278,5 +285,3 @@ class _Tuner:
 def _finite(error: dict[str, float]) -> dict[str, float]:
     """An infinite error is written as 1e9: JSON and CSV readers disagree about infinities."""
     return {name: min(value, 1e9) for name, value in {"error": 0.0, "stock_error": 0.0, **error}.items()}
-
-

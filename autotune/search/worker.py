@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
                 _answer(out, _do(session, request))
         except MemoryError as error:
             _answer(out, {"failed": "memory", "detail": str(error) or "out of memory"})
-        except Exception as error:  # noqa: BLE001 - a route may raise anything, and the sweep goes on
+        except Exception as error:
             _answer(out, {"failed": _kind_of(error), "detail": f"{type(error).__name__}: {error}"})
 
 
@@ -74,9 +74,8 @@ def _answer(out: TextIO, content: dict[str, Any]) -> None:
 
 def _be_first_to_die() -> None:
     """On Linux, asks the kernel to end this process before any other when memory runs out."""
-    with contextlib.suppress(OSError):
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write("1000")
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")
 
 
 def _limit_memory() -> None:

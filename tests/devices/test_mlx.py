@@ -21,6 +21,7 @@ EVERY_KIND = (
     "matmul M=5 N=64 K=128 f32 tn",
     "matmul M=5 N=64 K=128 f32 tt",
     "matmul M=5 N=64 K=128 B=3 f32 nt",
+    "matmul M=5 N=1 K=128 f32 nt",
     "addmm M=5 N=64 K=128 f16 nt row",
     "addmm M=5 N=64 K=128 B=3 f32 nn full",
     "quantized_matmul M=5 N=64 K=128 f16 affine-b4-g64 nt",
@@ -243,11 +244,11 @@ class TestOperands:
         assert sum(array.nbytes for array in drawn.weights) == problem.weight_bytes
 
     def test_linked_inputs_keep_their_values_and_layout(self, text):
-        """A chain is made of the result's first element, which every set of operands makes zero."""
+        """A chain is made of the result's first element, which operands for a timing make zero."""
         problem = Problem.parse(text)
-        drawn = operands.draw(problem, mx.random.key(16))
+        drawn = operands.draw(problem, mx.random.key(16), corner=True)
         out = ORIGINAL[problem.op](*operands.arguments(problem, drawn.a, drawn.weights, drawn.c))
-        linked = operands.linked(drawn.a, out)
+        linked = operands.linked(problem, drawn.a, out)
         mx.eval(linked)
         assert np.array_equal(stored(linked), stored(drawn.a))
         assert stored(linked).strides == stored(drawn.a).strides
@@ -258,6 +259,17 @@ class TestOperands:
         out = ORIGINAL[problem.op](*operands.arguments(problem, drawn.a, drawn.weights, drawn.c))
         size = mx.sqrt(mx.mean(mx.square(out.astype(mx.float32)))).item()
         assert 0.01 < size < 10
+
+
+@pytest.mark.parametrize("text", [text for text in EVERY_KIND if text.startswith("quantized")])
+def test_random_words_have_every_bit(text):
+    """Else whole columns of codes are always zero, and no check ever sees them."""
+    problem = Problem.parse(text)
+    words = np.array(operands.weights(problem, mx.random.key(18))[0])
+    allowed = 0xB7B7B7B7 if problem.quantization.mode == "mxfp8" else 0xFFFFFFFF
+    assert np.bitwise_or.reduce(words, axis=None) == allowed
+    shares = [np.mean(words >> bit & 1) for bit in range(32) if allowed >> bit & 1]
+    assert 0.4 < min(shares) < max(shares) < 0.6
 
 
 def row_major(array: mx.array) -> bool:

@@ -15,7 +15,7 @@ from autotune.routing.router import ROUTERS, Router, Routers
 
 pytestmark = pytest.mark.usefixtures("shipped_tables")
 
-FAMILY = "matmul N=64 K=256 f16 nt"
+FAMILY = "matmul N=64 K=256 bf16 nt"
 PAD, CHUNK, SPLIT = "pad multiple=8 fill=zeros", "chunk rows=8", "split_k parts=2"
 
 
@@ -81,12 +81,12 @@ class TestIntervals:
     @pytest.mark.parametrize(
         "family",
         [
-            "matmul N=65 K=256 f16 nt",
-            "matmul N=64 K=512 f16 nt",
-            "matmul N=64 K=256 bf16 nt",
-            "matmul N=64 K=256 f16 nn",
-            "matmul N=64 K=256 B=2 f16 nt",
-            "addmm N=64 K=256 f16 nt row",
+            "matmul N=65 K=256 bf16 nt",
+            "matmul N=64 K=512 bf16 nt",
+            "matmul N=64 K=256 f16 nt",
+            "matmul N=64 K=256 bf16 nn",
+            "matmul N=64 K=256 B=2 bf16 nt",
+            "addmm N=64 K=256 bf16 nt row",
         ],
     )
     def test_other_families_are_stock(self, tuned, family):
@@ -134,9 +134,9 @@ class TestPrecedence:
 
     def test_a_table_without_the_family_leaves_it_to_the_next(self, write_table, isolated, shipped_tables):
         write_table({FAMILY: [(1, 9, SPLIT)]}, shipped_tables / "here.json")
-        write_table({"matmul N=8 K=256 f16 nt": [(1, 7, PAD)]}, isolated / "tables" / "here.json")
+        write_table({"matmul N=8 K=256 bf16 nt": [(1, 7, PAD)]}, isolated / "tables" / "here.json")
         assert found() == (SPLIT, [])
-        assert found(3, "matmul N=8 K=256 f16 nt") == (PAD, [])
+        assert found(3, "matmul N=8 K=256 bf16 nt") == (PAD, [])
 
     def test_a_family_is_one_tables_business(self, write_table, isolated, shipped_tables):
         """An M that the first table's family leaves out is stock, not whatever another table says."""
@@ -241,12 +241,12 @@ class TestFreshness:
 
     def test_a_stale_route_does_not_take_the_others_with_it(self, write_table, isolated):
         rows = [(1, 3, PAD, {"kernel": "0123456789ab"}), (5, 7, PAD)]
-        write_table({FAMILY: rows, "matmul N=8 K=256 f16 nt": [(1, 9, SPLIT)]}, isolated / "tables" / "here.json")
+        write_table({FAMILY: rows, "matmul N=8 K=256 bf16 nt": [(1, 9, SPLIT)]}, isolated / "tables" / "here.json")
         tuned = Router("cpu")
         with recorded_warnings() as texts:
             assert [route(tuned, m) for m in (3, 4, 5)] == ["stock", "stock", PAD]
         assert len(texts) == 1
-        assert route(tuned, 3, "matmul N=8 K=256 f16 nt") == SPLIT
+        assert route(tuned, 3, "matmul N=8 K=256 bf16 nt") == SPLIT
 
     def test_another_patch_of_mlx_is_used(self, write_table, isolated):
         write_table({FAMILY: [(1, 7, PAD, {"mlx": other_mlx(patch=True)})]}, isolated / "tables" / "here.json")
@@ -360,13 +360,13 @@ class TestSwitches:
 
     def test_tables_are_read_once(self, write_table, isolated, monkeypatch):
         write_table(
-            {FAMILY: [(1, 7, PAD)], "matmul N=8 K=256 f16 nt": [(1, 7, PAD)]}, isolated / "tables" / "here.json"
+            {FAMILY: [(1, 7, PAD)], "matmul N=8 K=256 bf16 nt": [(1, 7, PAD)]}, isolated / "tables" / "here.json"
         )
         loads, load = [], table.load
         monkeypatch.setattr(table, "load", lambda path: loads.append(path) or load(path))
         tuned = Router("cpu")
         for m in (1, 2, 3, 9):
-            for family in (FAMILY, "matmul N=8 K=256 f16 nt", "matmul N=9 K=256 f16 nt"):
+            for family in (FAMILY, "matmul N=8 K=256 bf16 nt", "matmul N=9 K=256 bf16 nt"):
                 tuned.find(problem(m, family))
         assert len(loads) == 1
 

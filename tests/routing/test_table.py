@@ -14,7 +14,7 @@ from autotune.kernels import Route
 from autotune.problem import Problem
 from autotune.routing import table
 
-DENSE = "matmul N=64 K=256 f16 nt"
+DENSE = "matmul N=64 K=256 bf16 nt"
 QUANTIZED = "quantized_matmul N=64 K=256 f16 affine-b4-g64 nt"
 FAMILIES = {
     QUANTIZED: [
