@@ -61,10 +61,8 @@ def read(path: Path) -> dict[str, Chip]:
 
 
 def _chip(id_: str, raw: dict[str, Any]) -> Chip:
-    return Chip(
-        id=id_,
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()},
-    )
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+    return Chip(id=id_, **fields)
 
 
 def get(name: str) -> Chip:

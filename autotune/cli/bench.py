@@ -11,8 +11,8 @@ from ..errors import OK, REGRESSION, unknown
 from .output import JSON, emit, next_step, note
 
 if TYPE_CHECKING:
-    from ..report.bench import Bench, Line
-    from ..routing.router import Router
+    from ..search.bench import Bench
+    from ..search.measure import Effort
 
 FORMATS = ("text", "markdown", "csv", "json")
 
@@ -64,7 +64,7 @@ def _run(
     ops: list[str],
     ms: list[int],
     table: Path | None,
-    effort: object,
+    effort: Effort,
     load: str,
 ) -> Bench:
     from datetime import datetime, timezone
@@ -72,67 +72,29 @@ def _run(
     import mlx.core as mx
 
     from .. import chips, machine
-    from ..report.bench import Bench
+    from ..devices.chain import ChainSession
     from ..routing.router import Router
-    from ..search import workloads
+    from ..search import bench, workloads
     from .sweep import chosen_problems
 
     mx.set_default_device(mx.Device(getattr(mx, kind)))
-    here = machine.local(kind)
-    router = Router(kind, (table,) if table else ())
+    here, router, cache = machine.local(kind), Router(kind, (table,) if table else ()), chips.cache_bytes(kind)
     names = workloads_ if workloads_ or problems else ["quick" if kind == "cpu" else "small-batch"]
-    loaded = [workloads.load(name) for name in names]
-    chains = [(chain.label, chain.products) for each in loaded for chain in each.chains]
-    chained = {product for _, products in chains for product in products}
-    if names or problems:
-        chosen = chosen_problems(names, problems, ops, kind, quick=False)
-        chains += [("", (each,)) for each in chosen if each not in chained]
-    if ms:
-        chains = [(label, products) for label, products in chains if products[0].m in ms]
-    lines, noises = _lines(chains, router, chips.cache_bytes(kind), effort, load)
-    return Bench(
+    chosen = chosen_problems(names, problems, ops, kind, quick=False)
+    lines, noise = bench.measure(
+        bench.chains_of([workloads.load(name) for name in names], chosen, ms),
+        lambda product: router.find(product).route,
+        lambda chain: ChainSession(chain.products, router, cache, load),
+        effort,
+        lambda line: note(f"{line.label}: {line.speedup:.2f}x"),
+    )
+    return bench.Bench(
         ", ".join([*names, *problems]),
         f"{here.device_name} ({here.cores} cores)" if here.cores else here.device_name,
         here.mlx,
         here.os,
         datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         load,
-        float(f"{max(noises):.3g}"),
+        noise,
         tuple(lines),
     )
-
-
-def _lines(
-    chains: list[tuple[str, tuple[object, ...]]], router: Router, cache: int, effort: object, load: str
-) -> tuple[list[Line], list[float]]:
-    from statistics import median
-
-    from ..devices.chain import ROUTED, ChainSession
-    from ..errors import UsageError
-    from ..kernels import STOCK
-    from ..report.bench import line
-    from ..search.measure import Meter
-    from ..search.stats import noise_floor
-
-    if not chains:
-        raise UsageError("no problem is left to measure", "choose another --m, --op or workload")
-    lines, noises = [], []
-    for label, products in chains:
-        session = ChainSession(products, router, cache, load)  # type: ignore[arg-type]
-        meter = Meter(session, effort)  # type: ignore[arg-type]
-        routes = [str(route) for route in session.routes]
-        untouched = all(route == str(STOCK) for route in routes)
-        comparison = meter.compare(STOCK if untouched else ROUTED)
-        meter.settle(comparison)
-        shape = label or str(products[0])
-        lines.append(
-            line(label, shape, routes, median(comparison.stock), median(comparison.times), comparison.interval)
-        )
-        note(f"{shape}: {comparison.interval.value:.2f}x")
-        if untouched:
-            noises.append(noise_floor(comparison.ratios))
-    if not noises:
-        comparison = meter.compare(STOCK)
-        meter.settle(comparison)
-        noises.append(noise_floor(comparison.ratios))
-    return lines, noises

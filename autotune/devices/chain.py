@@ -19,10 +19,10 @@ ROUTED = Route("routed")
 
 
 class ChainSession:
-    """Products computed one after another, each result the next one's A; a :class:`Session` for ``STOCK`` and ``ROUTED``.
+    """Products computed one after another, each result the next one's A.
 
-    Weights rotate as in a sweep. Repetitions of the chain are linked like a sweep's chained load (``chained``) or
-    independent of each other (``queued``).
+    A :class:`Session` for ``STOCK`` and ``ROUTED``. Weights rotate as in a sweep. Repetitions of the chain are linked
+    like a sweep's chained load (``chained``) or independent of each other (``queued``).
     """
 
     def __init__(

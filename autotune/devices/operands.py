@@ -105,9 +105,9 @@ def ring(problem: Problem, cache_bytes: int, most_bytes: int, key: mx.array) -> 
 def linked(problem: Problem, a: mx.array, out: mx.array) -> mx.array:
     """A again, but not before ``out`` is there.
 
-    The operands make the first element of every result zero, and adding it changes nothing. One small kernel that keeps
-    A's layout; ``mx.depends`` would order the graph's nodes and leave the GPU's kernels free to overlap. Where no column
-    can be made zero, a select that always takes A does the same at a little more cost.
+    The operands make the first element of every result zero, and adding it changes nothing. One small kernel that
+    keeps A's layout; ``mx.depends`` would order the graph's nodes and leave the GPU's kernels free to overlap. Where no
+    column can be made zero, a select that always takes A does the same at a little more cost.
     """
     corner = out[(slice(1),) * out.ndim]
     if _one_group(problem):

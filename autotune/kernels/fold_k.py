@@ -1,8 +1,8 @@
 """K folded into rows: x (M, K) read as (M*parts, K/parts), packed weights (N, K) read as (N*parts, K/parts).
 
 Both readings are reshapes of contiguous memory: nothing is copied. One stock product of the two gives every slice of a
-row of x against every slice of a row of the weights; the results of slices that belong together, a diagonal, are summed.
-It computes ``parts`` times as many products as needed, all of them in the same tile where M*parts rows fit in one.
+row of x against every slice of a row of the weights; the results of slices that belong together, a diagonal, are
+summed. It computes ``parts`` times as many products as needed, all in the same tile where M*parts rows fit in one.
 
 Why it pays: MLX's matrix-matrix kernel for quantized weights walks K in one loop per tile, so a small product takes as
 long as that loop however idle the GPU is (on an H100, K=5120, about 66 us for N=1024 and N=5120 alike), and its tiles

@@ -1,75 +1,13 @@
-"""Stock against routed: what the table brings, as the tables in MLX's pull requests show it, and how sure it is."""
+"""What ``autotune bench`` found, as the tables in MLX's pull requests show it, and how sure it is."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
-from ..search.stats import Interval, geometric_mean
-
-SLOWER, SAME, FASTER = "slower", "same", "faster"
-
-
-@dataclass(frozen=True)
-class Line:
-    """One product or chain: microseconds a call before and after, and the paired speedup with its 95 % interval.
-
-    ``routed`` is false where the table leaves it to stock: then both sides run the same code, and the interval shows
-    the noise of the machine.
-    """
-
-    label: str
-    shape: str
-    route: str
-    routed: bool
-    before_us: float
-    after_us: float
-    speedup: float
-    low: float
-    high: float
-
-    @property
-    def verdict(self) -> str:
-        if not self.routed or self.low <= 1 <= self.high:
-            return SAME
-        return FASTER if self.low > 1 else SLOWER
-
-
-@dataclass(frozen=True)
-class Bench:
-    """All lines of a run and what they were measured on. ``noise`` is how far stock was from itself, as a ratio minus
-    one: the largest bound over the lines that the table leaves to stock, or of stock against itself where it leaves
-    none."""
-
-    title: str
-    machine: str
-    mlx: str
-    os: str
-    date: str
-    load: str
-    noise: float
-    lines: tuple[Line, ...]
-
-    @property
-    def geometric_mean(self) -> float:
-        return geometric_mean([line.speedup for line in self.lines])
-
-    @property
-    def regressions(self) -> list[Line]:
-        """Lines that are slower than stock by more than the noise floor."""
-        return [line for line in self.lines if line.verdict == SLOWER and line.high < 1 / (1 + self.noise)]
-
-
-def line(label: str, shape: str, routes: Sequence[str], before: float, after: float, interval: Interval) -> Line:
-    """A line from seconds a call and the paired interval; times rounded to what a reader needs."""
-    rounded = [
-        float(f"{value:.4g}") for value in (before * 1e6, after * 1e6, interval.value, interval.low, interval.high)
-    ]
-    routed = any(route != "stock" for route in routes)
-    return Line(label, shape, " + ".join(dict.fromkeys(routes)), routed, *rounded)
+from ..search.bench import FASTER, SAME, SLOWER, Bench, Line
 
 
 def to_json(bench: Bench) -> dict[str, object]:
@@ -93,7 +31,7 @@ def to_csv(bench: Bench) -> str:
 def to_markdown(bench: Bench) -> str:
     """A table for a pull request or a README, with the machine above it and the summary below."""
     rows = [
-        f"| {each.shape} | {_us(each.before_us)} | {_us(each.after_us)} | **{each.speedup:.2f}x** "
+        f"| {each.label} | {_us(each.before_us)} | {_us(each.after_us)} | **{each.speedup:.2f}x** "
         f"| {each.low:.2f} to {each.high:.2f} | {each.route} |"
         for each in bench.lines
     ]
@@ -106,9 +44,9 @@ def to_markdown(bench: Bench) -> str:
 
 def to_text(bench: Bench) -> str:
     """The same in columns."""
-    width = max(len(each.shape) for each in bench.lines)
+    width = max(len(each.label) for each in bench.lines)
     rows = [
-        f"{each.shape:{width}} {_us(each.before_us):>10} {_us(each.after_us):>10} {each.speedup:>7.2f}x"
+        f"{each.label:{width}} {_us(each.before_us):>10} {_us(each.after_us):>10} {each.speedup:>7.2f}x"
         f"  [{each.low:.2f}, {each.high:.2f}]  {each.route}"
         for each in bench.lines
     ]

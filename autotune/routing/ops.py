@@ -1,8 +1,8 @@
 """The routed ops: ``matmul``, ``addmm`` and ``quantized_matmul`` with MLX's signatures, results and errors.
 
-A call builds a key of shapes and an item size and finds its callable in a dictionary. The first call with a key works out
-which problem it is and asks the router (``resolve``, imported then: a program that only imports this package pays for
-this module alone). Whatever is not a product of two matrices in one tuned dtype goes to stock.
+A call builds a key of shapes and an item size and finds its callable in a dictionary. The first call with a key works
+out which problem it is and asks the router (``resolve``, imported then: a program that only imports this package pays
+for this module alone). Whatever is not a product of two matrices in one tuned dtype goes to stock.
 
 The keys hold as little as tells stock from routed, since every attribute read costs 40 to 100 ns of the microsecond
 that a call may lose (a dtype, which is a new object each time and compares slowly, 200). What else a route depends on

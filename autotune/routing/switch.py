@@ -1,6 +1,6 @@
 """Turning routing on and off: for this package's ops, and for programs that call MLX's.
 
-``enable`` puts the routed ops in the place of MLX's own, so that ``mlx.nn`` and ``mlx-lm`` route without a changed line.
+``enable`` puts the routed ops in the place of MLX's own: ``mlx.nn`` and ``mlx-lm`` then route without a changed line.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ accepted only if its config lies in the declared space of a kernel that this cod
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -207,10 +208,8 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.write_text(text, "utf-8")
         os.replace(temporary, path)
     except OSError as error:
-        try:
+        with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        except OSError:
-            pass
         raise TableError(
             f"cannot write {path} ({error.strerror})", "the old file is untouched; choose another place with --out"
         ) from None

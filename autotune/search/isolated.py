@@ -24,7 +24,7 @@ from ..kernels import Route
 from ..problem import Problem
 
 PATIENCE = 120.0
-"""Seconds without an answer after which a route counts as hung; a first compile on a GPU takes up to tens of seconds."""
+"""Seconds without an answer after which a route has hung; a first compile on a GPU takes up to tens of seconds."""
 
 
 class IsolatedDevice:

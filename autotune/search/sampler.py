@@ -4,8 +4,8 @@ Optuna's own samplers propose a value for each parameter by itself, which on con
 repetition. This one picks a whole route from the enumerated set and answers Optuna's questions about single parameters
 from it, so that studies, storage, pruning and dashboards work as usual.
 
-Order: stock first, then the ``seeds`` (winners of neighbouring problems), then the rest shuffled under ``seed``. The sets
-of this version are small enough to be dealt out; a set that is not is cut short by the trial budget.
+Order: stock first, then the ``seeds`` (winners of neighbouring problems), then the rest shuffled under ``seed``. The
+sets of this version are small enough to be dealt out; a set that is not is cut short by the trial budget.
 """
 
 from __future__ import annotations

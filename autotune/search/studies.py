@@ -2,8 +2,8 @@
 
 A trial is one route measured, written when it finishes; its parameters are the route, its value is the route's time
 relative to stock (lower is better), and its user attribute ``result`` is the row that tables are derived from. A study
-belongs to one device, MLX version and set of kernels; when a kernel changes, the study of the changed set takes over the
-trials of the kernels that did not.
+belongs to one device, MLX version and set of kernels; when a kernel changes, the study of the changed set takes over
+the trials of the kernels that did not.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The process that touches the device: started by ``isolated.py``, answers one JSON line for each JSON line.
 
 It can be killed at any moment without harm to the sweep. Whatever a library prints goes to stderr; the protocol has a
-stream of its own. ``python -m autotune.search.worker KIND CACHE_BYTES [MODULE ...]`` imports the modules first, which may
-register kernels.
+stream of its own. ``python -m autotune.search.worker KIND CACHE_BYTES [MODULE ...]`` imports the modules first, which
+may register kernels.
 """
 
 from __future__ import annotations

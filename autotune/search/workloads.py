@@ -1,12 +1,13 @@
 """Workloads: named lists of problems, in ``configs/workloads/*.yaml`` or in files of the user's.
 
-A workload has groups (the same op, dtype and layout over shapes and M) and chains (products that feed one another, which
-``autotune bench`` times as one).
+A workload has groups (the same op, dtype and layout over shapes and M) and chains (products that feed one another,
+which ``autotune bench`` times as one).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def _problem(at: str, group: dict[str, Any], m: int, shape: dict[str, Any]) -> P
 
 def _chain(at: str, chain: dict[str, Any]) -> Chain:
     products = tuple(Problem.parse(text) for text in chain["products"])
-    for before, after in zip(products, products[1:]):
+    for before, after in pairwise(products):
         if (before.m, before.n, before.batch) != (after.m, after.k, after.batch):
             raise UsageError(f"{at}: {before} does not feed {after}", "M and N of one must be M and K of the next")
     return Chain(str(chain["label"]), products)

@@ -1,0 +1,159 @@
+import optuna
+import pytest
+from optuna.storages import InMemoryStorage, RDBStorage
+from optuna.trial import TrialState
+
+from autotune.kernels import STOCK, Route
+from autotune.problem import Problem
+from autotune.search import space
+from autotune.search.sampler import IN_VAIN, Exhausted, LegalSetSampler, frozen, route_of, suggest
+
+ROUTES = space.legal_routes(Problem.parse("quantized_matmul M=5 N=256 K=1280 f16 affine-b4-g64 nt"), "metal")
+SOME = ROUTES[:6]
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def storage(request, tmp_path):
+    return InMemoryStorage() if request.param == "memory" else RDBStorage(f"sqlite:///{tmp_path / 'studies.db'}")
+
+
+def study_in(storage):
+    return optuna.create_study(storage=storage, study_name="a study", load_if_exists=True)
+
+
+def deal(study, routes=SOME, seeds=(), seed=0):
+    study.sampler = LegalSetSampler(routes, seeds, seed)
+    trial = study.ask()
+    return trial, suggest(trial, routes)
+
+
+def dealt(study, count, **kwargs):
+    found = []
+    for _ in range(count):
+        trial, route = deal(study, **kwargs)
+        study.tell(trial, 1.0)
+        found.append(route)
+    return found
+
+
+class TestDealing:
+    def test_each_route_once_then_none(self):
+        study = study_in(InMemoryStorage())
+        found = dealt(study, len(ROUTES), routes=ROUTES)
+        assert sorted(map(str, found)) == sorted(map(str, ROUTES))
+        with pytest.raises(Exhausted):
+            LegalSetSampler(ROUTES).next_route(study)
+
+    def test_across_restarts(self, storage):
+        first = dealt(study_in(storage), 3)
+        rest = dealt(study_in(storage), 3, seed=1)
+        assert sorted(map(str, first + rest)) == sorted(map(str, SOME))
+        with pytest.raises(Exhausted):
+            LegalSetSampler(SOME).next_route(study_in(storage))
+
+    def test_stock_comes_first_and_seeds_after_it(self):
+        seeds = [ROUTES[9], ROUTES[4], ROUTES[9]]
+        found = dealt(study_in(InMemoryStorage()), len(ROUTES), routes=ROUTES, seeds=seeds)
+        assert found[:3] == [STOCK, ROUTES[9], ROUTES[4]]
+        assert len(set(found)) == len(ROUTES)
+
+    def test_seeds_that_are_not_legal_here_are_passed_over(self):
+        seeds = [Route.of("pad", {"multiple": 4096, "fill": "zeros"}), STOCK, SOME[3]]
+        assert dealt(study_in(InMemoryStorage()), 2, seeds=seeds) == [STOCK, SOME[3]]
+
+    def test_is_the_same_under_the_same_seed_alone(self):
+        def order(seed):
+            return dealt(study_in(InMemoryStorage()), len(ROUTES), routes=ROUTES, seed=seed)
+
+        assert order(7) == order(7)
+        assert order(7) != order(8)
+        assert order(7)[1:] != ROUTES[1:]
+
+    def test_a_set_without_stock(self):
+        found = dealt(study_in(InMemoryStorage()), 2, routes=ROUTES[1:3])
+        assert set(found) == set(ROUTES[1:3])
+
+
+class TestTrialsThatEnded:
+    def test_a_running_one_keeps_its_route(self, storage):
+        study = study_in(storage)
+        _, first = deal(study)
+        _, second = deal(study)
+        assert first != second
+
+    def test_a_failed_one_is_not_repeated(self, storage):
+        study = study_in(storage)
+        trial, first = deal(study)
+        study.tell(trial, state=TrialState.FAIL)
+        assert deal(study)[1] != first
+
+    def test_an_interrupted_one_is_dealt_again(self, storage):
+        study = study_in(storage)
+        trial, first = deal(study)
+        trial.set_user_attr(IN_VAIN, True)
+        study.tell(trial, state=TrialState.FAIL)
+        assert deal(study_in(storage))[1] == first
+
+    def test_one_that_was_never_asked_for_its_route_holds_none(self, storage):
+        study = study_in(storage)
+        study.sampler = LegalSetSampler(SOME)
+        study.ask()
+        assert deal(study)[1] == STOCK
+
+
+class TestOptuna:
+    def test_optimize_finds_the_best_and_shows_its_parameters(self):
+        study = study_in(InMemoryStorage())
+        study.sampler = LegalSetSampler(ROUTES)
+        wanted = Route.of("pad", {"multiple": 33, "fill": "repeat"})
+        study.optimize(lambda trial: 1.0 + (suggest(trial, ROUTES) != wanted), n_trials=len(ROUTES))
+        assert study.best_params == {"kernel": "pad", "pad.multiple": 33, "pad.fill": "repeat"}
+        assert len(study.trials) == len(ROUTES)
+        assert {route_of(trial) for trial in study.trials} == set(ROUTES)
+
+    def test_parameters_are_columns_of_its_data_frame(self, storage):
+        study = study_in(storage)
+        dealt(study, len(SOME))
+        frame = study.trials_dataframe()
+        assert sorted(frame["params_kernel"]) == sorted(route.kernel for route in SOME)
+        assert "params_pad.multiple" in frame
+
+    def test_pruning_works_as_usual(self):
+        study = study_in(InMemoryStorage())
+        trial, first = deal(study)
+        trial.report(3.0, step=1)
+        study.tell(trial, state=TrialState.PRUNED)
+        assert study.trials[0].intermediate_values == {1: 3.0}
+        assert deal(study)[1] != first
+
+
+class TestRouteOf:
+    def test_round_trip_through_a_stored_trial(self, storage):
+        study = study_in(storage)
+        for route in ROUTES:
+            study.add_trial(frozen(route, ROUTES, 1.0, TrialState.COMPLETE, {"said": str(route)}))
+        assert [route_of(trial) for trial in study.trials] == ROUTES
+        assert [trial.user_attrs["said"] for trial in study.trials] == [str(route) for route in ROUTES]
+
+    def test_a_frozen_trial_counts_as_dealt(self):
+        study = study_in(InMemoryStorage())
+        for route in ROUTES[1:]:
+            study.add_trial(frozen(route, ROUTES, 1.0, TrialState.COMPLETE, {}))
+        assert deal(study, routes=ROUTES)[1] == STOCK
+        with pytest.raises(Exhausted):
+            LegalSetSampler(ROUTES).next_route(study)
+
+    def test_incomplete_parameters_are_no_route(self):
+        def trial(**params):
+            distributions = {name: optuna.distributions.CategoricalDistribution([value]) for name, value in params.items()}
+            return optuna.trial.create_trial(value=1.0, params=params, distributions=distributions)
+
+        assert route_of(trial()) is None
+        assert route_of(trial(kernel="pad")) is None
+        assert route_of(trial(kernel="pad", **{"pad.multiple": 8})) is None
+        assert route_of(trial(kernel="stock")) == STOCK
