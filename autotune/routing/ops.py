@@ -119,6 +119,7 @@ def _first(op: str, memo: dict[Any, Any], a: Any, b: Any, stream: Any) -> Any:
 
     if not (isinstance(a, mx.array) and isinstance(b, mx.array)):
         return ORIGINAL[op]
+    resolve.ROUTERS.on_change(forget)
     gpu = on_gpu(stream)
     return _remember(memo, (a.shape, b.shape, a.itemsize, gpu), resolve.dense(op, a, b, gpu))
 
@@ -133,6 +134,7 @@ def _first_quantized(x: Any, w: Any, transpose: Any, group_size: Any, bits: Any,
     )
     if not (plain and isinstance(x, mx.array) and isinstance(w, mx.array)):
         return _quantized_matmul
+    resolve.ROUTERS.on_change(forget)
     gpu = on_gpu(stream)
     run = resolve.quantized(x, w, transpose, group_size, bits, mode, gpu)
     return _remember(_QUANTIZED, (x.shape, w.shape, x.itemsize, transpose, group_size, bits, mode, gpu), run)

