@@ -24,12 +24,14 @@ class Accuracy:
 
     ``error`` is the Frobenius norm of the difference over that of the reference; ``worst`` the largest single
     difference over the reference's root mean square; ``apart`` the relative Frobenius distance from the stock op's
-    result over all elements (the reference covers a sample of the columns). Infinite where an element is not finite.
+    result over all elements (the reference covers a sample of them), and ``stray`` the largest single distance from it
+    over its root mean square. Infinite where an element is not finite.
     """
 
     error: float
     worst: float
     apart: float
+    stray: float = 0.0
 
 
 class RouteFailed(AutotuneError):

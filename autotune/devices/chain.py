@@ -12,7 +12,7 @@ from ..problem import Problem
 from ..routing.router import Router
 from . import operands
 from .base import Accuracy
-from .mlx import MOST_RING_BYTES, distance
+from .mlx import MOST_RING_BYTES, distance, stray
 
 ROUTED = Route("routed")
 """Stands for whatever the routing table says for each product of the chain."""
@@ -48,8 +48,8 @@ class ChainSession:
     def check(self, route: Route) -> Accuracy:
         """The distance between stock and routed results alone: references are a sweep's business."""
         out, stock = (self._once(self._ops[which], self._first).astype(mx.float32) for which in (route, STOCK))
-        apart = distance(out, stock)
-        return Accuracy(apart, apart, apart)
+        apart, largest = distance(out, stock), stray(out, stock)
+        return Accuracy(apart, largest, apart, largest)
 
     def time(self, route: Route, calls: int) -> float:
         ops, chained = self._ops[route], self.load == "chained"

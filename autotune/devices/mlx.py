@@ -110,17 +110,22 @@ class _Check:
     def of(self, op: Op) -> Accuracy:
         out = self._run(op)
         if out.shape != self._stock.shape or out.dtype != self._stock.dtype:
-            return Accuracy(float("inf"), float("inf"), float("inf"))
+            return Accuracy(*[float("inf")] * 4)
         rows, columns = self._sample.rows, self._sample.columns
         seen = _doubles(out)[..., rows[:, None], columns[None, :]]
         wide, stock = out.astype(mx.float32), self._stock.astype(mx.float32)
         finite = bool(mx.all(mx.isfinite(wide)).item()) or not bool(mx.all(mx.isfinite(stock)).item())
         if not finite:
-            return Accuracy(float("inf"), float("inf"), float("inf"))
+            return Accuracy(*[float("inf")] * 4)
         difference = np.abs(seen - self._expected)
         norm = float(np.linalg.norm(self._expected)) or 1.0
         rms = norm / np.sqrt(self._expected.size)
-        return Accuracy(float(np.linalg.norm(difference)) / norm, float(difference.max() / rms), distance(wide, stock))
+        return Accuracy(
+            float(np.linalg.norm(difference)) / norm,
+            float(difference.max() / rms),
+            distance(wide, stock),
+            stray(wide, stock),
+        )
 
     def _run(self, op: Op) -> mx.array:
         """Runs with MLX's buffer cache full of NaNs of the output's size: an element that is not written shows."""
@@ -137,6 +142,12 @@ def distance(a: mx.array, b: mx.array) -> float:
     """Frobenius norm of a - b over that of b."""
     apart: Any = mx.sqrt(mx.sum(mx.square(a - b)) / mx.maximum(mx.sum(mx.square(b)), 1e-30)).item()
     return float(apart)
+
+
+def stray(a: mx.array, b: mx.array) -> float:
+    """Largest single |a - b| over the root mean square of b."""
+    largest: Any = (mx.max(mx.abs(a - b)) / mx.maximum(mx.sqrt(mx.mean(mx.square(b))), 1e-30)).item()
+    return float(largest)
 
 
 def _expected(problem: Problem, drawn: operands.Operands, sample: reference.Sample) -> reference.Doubles:

@@ -58,9 +58,10 @@ def kind_of(gpu: bool) -> str:
 
 
 def empty(*args: Any, stream: Any = None) -> mx.array:
-    """A quantized product without elements: stock checks the arguments and infers the shape, and is never evaluated."""
+    """A quantized product of nothing: stock checks the arguments and infers the shape, and is never evaluated. A product
+    over no K at all is zero."""
     out = ORIGINAL["quantized_matmul"](*args, stream=stream)
-    return mx.zeros(out.shape, out.dtype, stream=stream) if out.size == 0 else out
+    return mx.zeros(out.shape, out.dtype, stream=stream)
 
 
 def dense_problem(op: str, a: Any, b: Any, dtype: mx.Dtype, epilogue: str = "") -> Problem | None:
@@ -166,4 +167,3 @@ def _quantized_by_dtype(routed: dict[mx.Dtype, Any], stock: Any, groups: tuple[i
         return (run if fits else stock)(x, w, scales, biases, transpose, group_size, bits, mode, stream=stream)
 
     return quantized_matmul
-

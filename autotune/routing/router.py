@@ -30,11 +30,13 @@ class RoutingWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a table file would be used for a device, and in words why or why not."""
+    """Whether a table file would be used for a device, and in words why or why not; ``kind`` is the kind of device that
+    the table is for, empty where it cannot be read."""
 
     path: str
     used: bool
     reason: str
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Router:
                     loaded.append(table.load(path))
                 except TableError as error:
                     warn_once(f"{error} (stock is used)")
-            elif self._asked_for(path):
+            elif verdict.kind in ("", self.kind) and self._asked_for(path):
                 warn_once(f"{path} is not used: {verdict.reason}")
         return loaded
 
@@ -124,35 +126,41 @@ class Router:
         return not path.is_relative_to(paths.tuned_tables())
 
     def judge(self, path: Path) -> Verdict:
+        """Whether the table at ``path`` would be used, from its header alone."""
         from ..machine import backend, local
 
         try:
             header = table.peek(path)
         except TableError as error:
             return Verdict(str(path), False, str(error))
-        chip = header.chip
-        if chip.backend != backend(self.kind):
-            return Verdict(str(path), False, f"it is for {chip.backend}, this device is {backend(self.kind)}")
+        chip, ours = header.chip, backend(self.kind)
+        kind = "cpu" if chip.backend == "cpu" else "gpu"
+        if chip.backend != ours:
+            return Verdict(str(path), False, f"it is for {chip.backend}, this device is {ours}", kind)
         machine = local(self.kind)
         if chip.identity != machine.identity:
-            theirs = f"{chip.device_name}, {chip.architecture}, {chip.cores} cores, NAX {'on' if chip.nax else 'off'}"
-            ours = (
-                f"{machine.device_name}, {machine.architecture}, {machine.cores} cores, "
-                f"NAX {'on' if machine.nax else 'off'}"
-            )
-            return Verdict(str(path), False, f"it is for {theirs}; this device is {ours}: run autotune sweep")
+            reason = f"it is for {_words(*chip.identity[1:])}; this device is {_words(*machine.identity[1:])}"
+            return Verdict(str(path), False, f"{reason}: run autotune sweep", kind)
         if header.source == "simulated" and not self._simulated:
-            return Verdict(
-                str(path), False, "its numbers are simulated: run autotune sweep, or ask for it by use_table"
-            )
-        return Verdict(str(path), True, f"{header.source} on this device")
+            reason = "its numbers are simulated: run autotune sweep, or ask for it by use_table"
+            return Verdict(str(path), False, reason, kind)
+        return Verdict(str(path), True, f"{header.source} on this device", kind)
+
+
+def _words(device_name: str, architecture: str, cores: int, nax: bool) -> str:
+    return f"{device_name}, {architecture}, {cores} cores, NAX {'on' if nax else 'off'}"
+
+
+def disabled() -> bool:
+    """Whether ``AUTOTUNE_DISABLE`` turns routing off: any text but an empty one, 0, false and no."""
+    return os.environ.get("AUTOTUNE_DISABLE", "").lower() not in ("", "0", "false", "no")
 
 
 class Routers:
     """The process's routers and the state that users change: on or off, and which tables."""
 
     def __init__(self) -> None:
-        self.on = not os.environ.get("AUTOTUNE_DISABLE")
+        self.on = not disabled()
         self._explicit: tuple[Path, ...] = ()
         self._simulated = False
         self._routers: dict[str, Router] = {}

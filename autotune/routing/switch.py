@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ import mlx.core as mx
 from ..errors import TableError
 from ..mlx_ops import ORIGINAL
 from . import ops, table
-from .router import ROUTERS, Router
+from .router import ROUTERS, Router, disabled
 
 _TRACERS = {name: getattr(mx, name) for name in ("compile", "export_function", "exporter") if hasattr(mx, name)}
 _array_matmul = mx.array.__matmul__
@@ -30,7 +29,7 @@ def enable() -> None:
     then nothing is replaced. Traces made with ``shapeless=True`` are run on stock, since they have to hold for shapes
     that were not looked up. Calling it twice is harmless; :func:`disable` undoes it.
     """
-    if os.environ.get("AUTOTUNE_DISABLE"):
+    if disabled():
         return
     ROUTERS.switch(True)
     for op in ORIGINAL:

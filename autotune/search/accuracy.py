@@ -18,14 +18,15 @@ def objection(route: Accuracy, stock: Accuracy, dtype: str, factor: float) -> st
     """Why the route must not be used, or an empty string.
 
     ``factor`` is the kernel's: the largest error as a multiple of stock's. Single elements may be off by twice that,
-    since the largest of many errors scatters; and over all elements the route may be no farther from stock than their
-    two errors together allow (the reference covers a sample of the columns only).
+    since the largest of many errors scatters; and over all elements, of which the reference covers a sample only, the
+    route may be no farther from stock than their errors together allow, as a whole and at any single element.
     """
     u = UNIT_ROUNDOFF[dtype]
     limits = {
         "error": (route.error, SLACK * factor * max(stock.error, u / 2)),
         "largest error": (route.worst, 2 * SLACK * factor * max(stock.worst, 4 * u)),
         "distance from stock": (route.apart, 2 * (stock.error + route.error) + u),
+        "largest distance from stock": (route.stray, 2 * SLACK * (max(stock.worst, 4 * u) + max(route.worst, 4 * u))),
     }
     for what, (value, limit) in limits.items():
         if not value <= limit:

@@ -131,8 +131,7 @@ class IsolatedSession:
         self._device.ask(self._open)
 
     def check(self, route: Route) -> Accuracy:
-        answer = self._ask({"do": "check", "route": str(route)})
-        return Accuracy(answer["error"], answer["worst"], answer["apart"])
+        return Accuracy(**self._ask({"do": "check", "route": str(route)}))
 
     def time(self, route: Route, calls: int) -> float:
         return float(self._ask({"do": "time", "route": str(route), "calls": calls})["seconds"])

@@ -52,8 +52,7 @@ def _do(session: Any, request: dict[str, Any]) -> dict[str, Any]:
 
     route = Route.parse(request["route"])
     if request["do"] == "check":
-        accuracy = session.check(route)
-        return {"error": accuracy.error, "worst": accuracy.worst, "apart": accuracy.apart}
+        return vars(session.check(route))
     return {"seconds": session.time(route, request["calls"])}
 
 

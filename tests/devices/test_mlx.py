@@ -104,7 +104,15 @@ class TestCheck:
 
         assert refused(session.check(doctored(change)), stock, problem.dtype)
 
-    @pytest.mark.parametrize("text", ["matmul M=5 N=2000 K=64 f32 nt", "matmul M=400 N=64 K=64 f32 nn"])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "matmul M=5 N=2000 K=64 f32 nt",
+            "matmul M=400 N=64 K=64 f32 nn",
+            "matmul M=5 N=2000 K=64 bf16 nt",
+            "matmul M=400 N=2000 K=64 f16 nt",
+        ],
+    )
     def test_a_wrong_element_beyond_the_sample_is_seen(self, device, doctored, text):
         problem = Problem.parse(text)
         session = device.open(problem, 4, "queued")

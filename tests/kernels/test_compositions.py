@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import zlib
 
@@ -14,6 +15,7 @@ from autotune import kernels
 from autotune.devices import operands, reference
 from autotune.errors import UsageError
 from autotune.kernels import KERNELS, Route
+from autotune.mlx_ops import ORIGINAL
 from autotune.problem import EPILOGUES, LAYOUTS, Problem
 
 UNIT_ROUNDOFF = {"f32": 2.0**-24, "f16": 2.0**-11, "bf16": 2.0**-8}
@@ -341,6 +343,32 @@ class TestForms:
             inputs, stock, expected = case(problem)
             out = called(kernels.build(route, problem), problem, inputs, stream=stream)
             assert_as_good_as_stock(problem, route, out, stock, expected)
+
+    def test_every_step_is_given_the_stream(self, route, monkeypatch):
+        """With one device nothing shows where a step ran, so what each step is called with is recorded."""
+        stream, astray = mx.default_stream(mx.cpu), []
+
+        def watched(name, function):
+            def call(*args, **keywords):
+                if keywords.get("stream") is not stream:
+                    astray.append(name)
+                return function(*args, **keywords)
+
+            return call
+
+        problems = every_op(route)
+        inputs = {problem: case(problem)[0] for problem in problems}
+        for name, function in list(vars(mx).items()):
+            if callable(function) and "stream: " in (function.__doc__ or ""):
+                monkeypatch.setattr(mx, name, watched(name, function))
+        monkeypatch.setattr(mx.array, "astype", watched("astype", mx.array.astype))
+        for module in map(importlib.import_module, KERNELS[route.kernel].sources()):
+            for name, value in list(vars(module).items()):
+                if any(value is original for original in ORIGINAL.values()):
+                    monkeypatch.setattr(module, name, watched(name, value))
+        for problem in problems:
+            called(kernels.build(route, problem), problem, inputs[problem], stream=stream)
+        assert astray == []
 
     def test_keywords_of_the_quantized_op(self, route):
         for seed, problem in enumerate(p for p in every_op(route) if p.quantization):

@@ -23,7 +23,7 @@ def some(count=200, seed=0):
     rng = random.Random(seed)
     rows = []
     for number in range(count):
-        problem, rounds = PROBLEM.with_m(number + 1), rng.randint(1, 16)
+        problem, rounds = PROBLEM.with_m(number + 100), rng.randint(1, 16)
         stock = [10 ** rng.uniform(-7, 1) for _ in range(rounds)]
         times = [10 ** rng.uniform(-7, 1) for _ in range(rounds)]
         ratios = [math.log(a / b) for a, b in zip(stock, times)]

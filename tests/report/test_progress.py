@@ -1,0 +1,138 @@
+import sys
+
+import pytest
+from report.builders import PAD, STOCK, WIDE, problem, refused, timed
+
+from autotune.report import progress
+from autotune.report.progress import Lines, Live, duration, speedup
+from autotune.search.results import FAILED
+from autotune.search.sweep import Done
+
+PROBLEM = problem(WIDE, 3)
+FAST, SLOW = timed(WIDE, 3, PAD, 40, 120), timed(WIDE, 3, "upcast", 130, 120)
+
+
+class Log(Lines):
+    """Lines into a list, on a clock that the test sets."""
+
+    def __init__(self, every=5.0):
+        self.now = 100.0
+        self.said = []
+        super().__init__(every, lambda: self.now, self.said.append)
+
+
+def done(best=FAST, refused=0, resumed=False, seconds=12.34):
+    return Done(PROBLEM, best, 14, refused, resumed, seconds)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (45, "45 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (720, "12 min"),
+        (5399, "90 min"),
+        (5400, "1.5 h"),
+        (12_600, "3.5 h"),
+        (360_000, "100.0 h"),
+    ],
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+class TestSpeedup:
+    def test_a_gain(self):
+        assert speedup(FAST) == "pad multiple=8 fill=zeros 3x [2.96, 3.04]"
+
+    def test_one_round_has_no_bounds(self):
+        assert speedup(timed(WIDE, 3, PAD, 40, 120, rounds=1)) == "pad multiple=8 fill=zeros 3x"
+
+    def test_no_gain_is_stock(self):
+        assert speedup(SLOW).startswith("stock (next best: upcast 0.923x [")
+
+    def test_nothing_timed(self):
+        assert speedup(None) == "stock (no other route was timed)"
+
+
+class TestLines:
+    def test_a_problem_is_announced(self):
+        log = Log()
+        log.started(PROBLEM, 2, 7, None)
+        log.started(PROBLEM, 3, 7, 600)
+        assert log.said == [f"[2/7] {PROBLEM}", f"[3/7] {PROBLEM}, about 10 min left"]
+
+    def test_measurements_are_told_every_few_seconds(self):
+        log = Log(every=5)
+        log.started(PROBLEM, 1, 1, None)
+        for second in range(1, 13):
+            log.now = 100 + second
+            log.measured(PROBLEM, SLOW, FAST)
+        assert log.said[1:] == [f"[1/1] {PROBLEM}: upcast ok; best {speedup(FAST)}"] * 2
+
+    def test_a_quick_problem_is_two_lines(self):
+        log = Log(every=5)
+        log.started(PROBLEM, 1, 1, None)
+        log.now += 4.9
+        log.measured(PROBLEM, SLOW, FAST)
+        log.finished(done())
+        assert len(log.said) == 2
+
+    def test_what_was_refused_is_told_as_such(self):
+        log = Log(every=0)
+        log.started(PROBLEM, 1, 1, None)
+        log.measured(PROBLEM, refused(WIDE, 3, PAD, FAILED, "hung: no answer"), None)
+        assert log.said[1] == f"[1/1] {PROBLEM}: {PAD} failed; best stock (no other route was timed)"
+
+    def test_the_end_of_a_problem(self):
+        log = Log()
+        log.started(PROBLEM, 1, 9, None)
+        log.finished(done())
+        log.finished(done(refused=2, best=None))
+        log.finished(done(resumed=True))
+        assert log.said[1:] == [
+            f"[1/9] {PROBLEM}: {speedup(FAST)} (14 routes, 12.3 s)",
+            f"[1/9] {PROBLEM}: stock (no other route was timed) (14 routes, 2 refused, 12.3 s)",
+            f"[1/9] {PROBLEM}: {speedup(FAST)} (14 routes, known)",
+        ]
+
+    def test_goes_to_stderr_by_default(self, capsys):
+        lines = Lines()
+        lines.started(PROBLEM, 1, 1, None)
+        lines.close()
+        captured = capsys.readouterr()
+        assert captured.err == f"[1/1] {PROBLEM}\n"
+        assert not captured.out
+
+
+class TestListener:
+    def test_lines_where_stderr_is_no_terminal(self):
+        assert isinstance(progress.listener(), Lines)
+
+    @pytest.mark.parametrize(("term", "kind"), [("dumb", Lines), ("xterm-256color", Live)])
+    def test_on_a_terminal(self, monkeypatch, term, kind):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+        monkeypatch.setenv("TERM", term)
+        listener = progress.listener()
+        listener.close()
+        assert isinstance(listener, kind)
+
+
+def test_live_tells_the_same_and_leaves_stdout_alone(capsys):
+    live = Live()
+    try:
+        live.started(PROBLEM, 1, 2, None)
+        live.measured(PROBLEM, timed(WIDE, 3, STOCK, 120, 120), None)
+        live.measured(PROBLEM, FAST, FAST)
+        live.finished(done())
+        live.started(PROBLEM, 2, 2, 45.0)
+        live.finished(done(resumed=True))
+    finally:
+        live.close()
+    captured = capsys.readouterr()
+    assert f"{PROBLEM}: {speedup(FAST)}" in captured.err
+    assert captured.err.count(f"{PROBLEM}: {speedup(FAST)}") == 1
+    assert not captured.out
