@@ -22,7 +22,9 @@ def load(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise UsageError(f"{path}{line}: no valid YAML ({getattr(error, 'problem', error)})", "mend the file") from None
+        raise UsageError(f"{path}{line}: no valid YAML ({_first_line(error)})", "mend the file") from None
+    except ValueError as error:
+        raise UsageError(f"{path}: no valid YAML ({error})", "mend the file") from None
     if not isinstance(content, dict):
         raise UsageError(f"{path}: the file must hold a mapping", "see docs/workloads.md")
     return content
@@ -38,3 +40,7 @@ def check_keys(where: str, content: Any, known: Iterable[str], needed: Iterable[
     for key in needed:
         if key not in content:
             raise UsageError(f"{where} lacks {key!r}", f"keys: {', '.join(known)}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "problem", "") or error).splitlines()[0]

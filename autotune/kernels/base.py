@@ -42,7 +42,9 @@ class Route:
     @classmethod
     def parse(cls, text: str) -> Route:
         """Reads what ``str`` writes; values made of digits become integers."""
-        kernel, *pairs = text.split()
+        kernel, *pairs = text.split() or [""]
+        if not kernel:
+            raise UsageError("empty route", "a route is KERNEL NAME=VALUE ...")
         items = []
         for pair in pairs:
             name, equals, value = pair.partition("=")

@@ -58,7 +58,7 @@ def kind_of(gpu: bool) -> str:
 
 
 def empty(*args: Any, stream: Any = None) -> mx.array:
-    """A quantized product of nothing: stock checks the arguments and infers the shape, and is never evaluated. A product
+    """A quantized product of nothing: stock checks the arguments and infers the shape and is never evaluated. A product
     over no K at all is zero."""
     out = ORIGINAL["quantized_matmul"](*args, stream=stream)
     return mx.zeros(out.shape, out.dtype, stream=stream)

@@ -288,6 +288,8 @@ def _header(raw: dict[str, Any], path: Path) -> Header:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise TableError(f"{path}: malformed header ({error})", "export the table again") from None
+    if not all(isinstance(name, str) for name in header.workloads):
+        raise TableError(f"{path}: malformed header (workloads are no names)", "export the table again")
     if header.source not in SOURCES:
         raise TableError(f"{path}: source {header.source!r} is none of {', '.join(SOURCES)}", "export the table again")
     return header

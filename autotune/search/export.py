@@ -1,14 +1,15 @@
 """From results to a routing table: a pure function of the rows, so that the same results give the same bytes.
 
 A route is eligible where the lower bound of its speedup clears the margin and the noise floor of that problem. Eligible
-routes whose intervals overlap with the best one's are a tie, and a tie is broken the same way every time: for the route
-that the table already has, then for the one that makes the fewest changes along M, then for the larger gain. Two sweeps
-of one machine then agree wherever it matters.
+routes whose intervals overlap with the best one's, and which are nearly as fast, are a tie. A tie is broken the same
+way every time: for the route that the table already has, then for the one that makes the fewest changes along M, then for
+the larger gain. Two sweeps of one machine then agree wherever it matters.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from .results import Origin, Result
 
 MARGIN = 0.03
 """Least gain for which stock is left: threads on MLX's tracker put run-to-run noise at 2 to 3 %."""
+NEARLY = 0.05
+"""A tie is no slower than the best by more than this: a wide interval alone does not make a route as good."""
 LEAST_ROUNDS = 3
 """Rounds below which an interval is too wide to mean anything."""
 GAP = 2.0
@@ -59,8 +62,9 @@ class Measured:
         eligible = self.eligible(margin)
         if not eligible:
             return [STOCK]
-        best = eligible[0][1]
-        return [route for route, row in eligible if row.high >= best.low]
+        (first, best), *rest = eligible
+        nearly = best.speedup * (1 - NEARLY)
+        return [first, *(route for route, row in rest if row.high >= best.low and row.speedup >= nearly)]
 
 
 def derive(
@@ -72,7 +76,7 @@ def derive(
     origin: Origin | None = None
     version = ""
     for row in rows:
-        version = max(version, row.autotune)
+        version = max(version, row.autotune, key=_numbers)
         by_problem[row.problem][_route(row.route)] = row
         origin = _same_machine(origin, row.origin)
     if origin is None:
@@ -116,10 +120,20 @@ def choose(ties: Sequence[Sequence[Route]], measured: Sequence[Measured]) -> lis
                 step[route] = (0, -gain, (route,))
                 continue
             step[route] = min(
-                (changes + (last != route), loss - gain, (*path, route)) for last, (changes, loss, path) in best.items()
+                [
+                    (changes + (last != route), loss - gain, (*path, route))
+                    for last, (changes, loss, path) in best.items()
+                ],
+                key=_order,
             )
         best = step
-    return list(min(best.values())[2])
+    return list(min(best.values(), key=_order)[2])
+
+
+def _order(path: tuple[int, float, tuple[Route, ...]]) -> tuple[int, float, list[str]]:
+    """Fewest changes, then least loss, then by name: never by the order in which rows were read."""
+    changes, loss, routes = path
+    return changes, loss, [str(route) for route in routes]
 
 
 def _held(incumbent: Table | None, family: Family) -> dict[int, Route]:
@@ -161,7 +175,7 @@ def _row(run: Sequence[Measured], route: Route) -> Row:
         if route != STOCK:
             return each.rows[route]
         rivals = [row for other, row in each.rows.items() if other != STOCK and row.status == results.OK]
-        return max(rivals, key=lambda row: row.speedup, default=each.rows[STOCK])
+        return max(rivals, key=lambda row: (row.speedup, row.low, row.route), default=each.rows[STOCK])
 
     pick = max if route == STOCK else min
     weakest = pick(run, key=lambda each: (evidence(each).low, -each.problem.m))
@@ -182,6 +196,11 @@ def _row(run: Sequence[Measured], route: Route) -> Row:
         own.os,
         max(each.rows[route].date for each in run),
     )
+
+
+def _numbers(version: str) -> list[int]:
+    """A version's numbers, for comparing: 0.10 is newer than 0.9."""
+    return [int(digits) for digits in re.findall(r"\d+", version)]
 
 
 @lru_cache(maxsize=1 << 16)

@@ -74,6 +74,12 @@ class Comparison:
     def interval(self) -> Interval:
         return speedup(self.ratios)
 
+    def extend(self, other: Comparison) -> None:
+        """Takes over the rounds of another session."""
+        self.stock += other.stock
+        self.times += other.times
+        self.ratios += other.ratios
+
 
 class Meter:
     """Measures routes on one session. Counts what the machine did to it in ``disturbed`` and ``slowed``."""
@@ -135,9 +141,9 @@ class Meter:
                 return comparison, True
         return comparison, False
 
-    def settle(self, comparison: Comparison) -> None:
-        """Brings a finalist up to the effort's final number of rounds."""
-        while len(comparison.ratios) < self._effort.final:
+    def settle(self, comparison: Comparison, rounds: int = 0) -> None:
+        """Brings a comparison up to so many rounds (0: the effort's final number)."""
+        while len(comparison.ratios) < (rounds or self._effort.final):
             self.round(comparison)
 
     def _calibrate(self, route: Route) -> tuple[int, float]:

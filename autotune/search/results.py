@@ -180,11 +180,13 @@ def loads(text: str, where: str) -> list[Result]:
         missing = sorted(set(_TYPES) - set(reader.fieldnames or ()))
         raise UsageError(f"{where} lacks the columns {', '.join(missing)}", "give a CSV that autotune export wrote")
     found = []
-    for row in reader:
-        try:
+    try:
+        for row in reader:
+            if None in row.values() or None in row:
+                raise ValueError("it has another number of columns than the first line")
             found.append(from_json(row))
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{where}, line {reader.line_num}: {error}", "export the results again") from None
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UsageError(f"{where}, line {reader.line_num}: {error}", "export the results again") from None
     return found
 
 

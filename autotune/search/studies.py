@@ -28,7 +28,7 @@ from . import results, space
 from .results import Origin, Result
 from .sampler import IN_VAIN, LegalSetSampler, frozen, suggest
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised when the measuring changes so that old and new numbers must not be mixed."""
 
 _STATES = {
@@ -99,6 +99,8 @@ class ProblemStudy:
     def __init__(self, storage: BaseStorage, problem: Problem, origin: Origin, routes: Sequence[Route]) -> None:
         self.problem = problem
         self.routes = list(routes)
+        # A study's choices must stay the same, whichever of the kernels a sweep is asked for.
+        self._every = list(dict.fromkeys([*space.legal_routes(problem, origin.backend), *routes]))
         identity = _identity(problem, origin)
         self._study = optuna.create_study(
             storage=storage, study_name=_name(problem, origin, identity), load_if_exists=True, direction="minimize"
@@ -113,8 +115,9 @@ class ProblemStudy:
         """Whether every legal route of this study's set was dealt and the play-off is over."""
         return set(self._study.user_attrs.get("done", ())) >= {str(route) for route in self.routes}
 
-    def finish(self) -> None:
-        self._study.set_user_attr("done", sorted(str(route) for route in self.routes))
+    def finish(self, limited: bool = False) -> None:
+        """Nothing more is to be measured; where the sweep was ``limited``, that is said of what was dealt alone."""
+        self._study.set_user_attr("done", sorted(str(route) for route in (self.rows() if limited else self.routes)))
 
     def forget(self) -> None:
         """Deletes the study and starts it anew."""
@@ -129,7 +132,7 @@ class ProblemStudy:
         sampler.next_route(self._study)
         self._study.sampler = sampler
         trial = self._study.ask()
-        return trial, suggest(trial, self.routes)
+        return trial, suggest(trial, self._every)
 
     def tell(self, trial: Trial, result: Result) -> None:
         """Keeps a row; from here on it survives the process."""
@@ -142,7 +145,7 @@ class ProblemStudy:
 
     def add(self, route: Route, result: Result) -> None:
         """Keeps a row for a route that was dealt before: a finalist's, which replaces its first one."""
-        self._study.add_trial(_frozen(route, self.routes, result))
+        self._study.add_trial(_frozen(route, self._every, result))
 
     def rows(self) -> dict[Route, Result]:
         """The latest row of each route."""
@@ -152,7 +155,7 @@ class ProblemStudy:
         """Trials that a killed sweep left open are closed, and their routes dealt again."""
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
             self._study._storage.set_trial_user_attr(trial._trial_id, IN_VAIN, True)
-            self._study.tell(trial.number, state=TrialState.FAIL)
+            self._study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
     def _adopt(self, storage: BaseStorage, identity: dict[str, Any]) -> None:
         """Takes over rows of earlier studies of this problem on this device whose kernels have not changed since."""
@@ -165,7 +168,7 @@ class ProblemStudy:
                 route = Route.parse(row.route)
                 found = kernels.KERNELS.get(route.kernel)
                 if found and route in self.routes and kernels.fingerprint.of(found) == row.kernel:
-                    self._study.add_trial(_frozen(route, self.routes, row))
+                    self._study.add_trial(_frozen(route, self._every, row))
 
 
 def all_rows(storage: BaseStorage) -> Iterator[Result]:

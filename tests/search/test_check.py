@@ -214,6 +214,11 @@ class TestEdited:
         edit(path.with_suffix(".csv"), ",2.5,2.48,2.52,", ",1.9,1.88,1.92,")
         assert kinds(check(path)) == [(STALE, 1)]
 
+    def test_the_csv_so_that_bounds_make_no_sense(self, path):
+        edit(path.with_suffix(".csv"), ",2.5,2.48,2.52,", ",2.5,2.48,0.52,")
+        (finding,) = check(path)
+        assert finding.kind in (BROKEN, STALE)
+
     def test_a_line_less_in_the_csv(self, path):
         csv = path.with_suffix(".csv")
         csv.write_text("".join(line for line in csv.read_text().splitlines(True) if ",upcast," not in line))
