@@ -2,8 +2,8 @@
 
 A route is eligible where the lower bound of its speedup clears the margin and the noise floor of that problem. Eligible
 routes whose intervals overlap with the best one's, and which are nearly as fast, are a tie. A tie is broken the same
-way every time: for the route that the table already has, then for the one that makes the fewest changes along M, then for
-the larger gain. Two sweeps of one machine then agree wherever it matters.
+way every time: for the route that the table already has, then for the one that makes the fewest changes along M, then
+for the larger gain. Two sweeps of one machine then agree wherever it matters.
 """
 
 from __future__ import annotations

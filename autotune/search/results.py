@@ -154,7 +154,10 @@ def to_json(result: Result) -> dict[str, Any]:
 
 def from_json(raw: dict[str, Any]) -> Result:
     """Reads what :func:`to_json` writes, also after a trip through text. Raises ValueError, KeyError or TypeError."""
-    return Result(**{name: _read(type_, raw[name]) for name, type_ in _TYPES.items()})
+    result = Result(**{name: _read(type_, raw[name]) for name, type_ in _TYPES.items()})
+    if not result.low <= result.speedup <= result.high:
+        raise ValueError(f"the speedup {result.speedup} lies outside its bounds")
+    return result
 
 
 def _read(type_: Any, value: Any) -> Any:

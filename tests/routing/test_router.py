@@ -164,8 +164,6 @@ class TestForeign:
             ("architecture", "applegpu_g17s"),
             ("cores", (os.cpu_count() or 0) + 8),
             ("nax", True),
-            ("backend", "metal"),
-            ("backend", "cuda"),
         ],
     )
     def test_another_device_is_stock_with_one_warning(self, write_table, isolated, field, value):
@@ -175,6 +173,11 @@ class TestForeign:
         assert len(texts) == 1
         assert str(path) in texts[0]
         assert str(value) in texts[0] or field == "nax"
+        assert found() == ("stock", [])
+
+    @pytest.mark.parametrize("backend", ["metal", "cuda"])
+    def test_a_table_for_the_other_kind_of_device_is_passed_over_in_silence(self, write_table, isolated, backend):
+        write_table({FAMILY: [(1, 7, PAD)]}, isolated / "tables" / "gpu.json", backend=backend)
         assert found() == ("stock", [])
 
     def test_shipped_tables_of_other_chips_are_passed_over_in_silence(self, write_table, shipped_tables):

@@ -238,7 +238,7 @@ class TestRows:
             ([(2, 7, "stock rows=2")], "outside its kernel's space"),
             ([(2, 7, "padd multiple=8 fill=zeros")], "unknown kernel 'padd': did you mean pad"),
             ([(2, 7, "pad multiple")], "a route is KERNEL NAME=VALUE"),
-            ([(2, 7, "")], "malformed route"),
+            ([(2, 7, "")], "empty route"),
             ([(2, 7, "stock"), (7, 9, "stock")], "overlap at 7"),
             ([(2, 7, "stock"), (3, 4, "stock")], "overlap at 3"),
             ([(5, 7, "stock"), (2, 3, "stock")], "overlap at 2"),

@@ -9,7 +9,7 @@ import pytest
 from fakes import EXACT, MACHINE, FakeDevice
 from optuna.storages import InMemoryStorage
 
-from autotune.devices.base import Accuracy
+from autotune.devices.base import Accuracy, RouteFailed
 from autotune.kernels import STOCK, Route
 from autotune.problem import Problem
 from autotune.routing import table
@@ -161,6 +161,18 @@ class TestFinding:
         assert rounds[UPCAST] <= QUICK.screen
         assert {row.status for row in lab.rows().values()} <= {OK, PRUNED}
 
+    def test_a_gain_has_to_hold_for_other_inputs_too(self, lab):
+        """Rounds of one session share its luck: a route that is lucky in the first one alone is no winner."""
+
+        def seconds(problem, route):
+            lucky = str(route) == PAD and len(device.opened) == 1
+            return 5e-4 if lucky else 9e-4 if str(route) == UPCAST else 1e-3
+
+        device = FakeDevice(seconds, noise=0.005)
+        lab.sweep(device=device)
+        assert [str(row.route) for row in lab.table().rows(str(PROBLEM.family))] != [PAD]
+        assert lab.rows()[PAD].low < 1.03
+
     def test_slow_routes_cost_little(self, lab):
         seconds = planted(**{PAD: 2e-4, **{str(route): 9e-3 for route in ROUTES if route.kernel == "chunk"}})
         lab.sweep(seconds)
@@ -173,8 +185,10 @@ class TestFinding:
 
         outcome, device = lab.sweep(seconds, problems=(PROBLEM, NEXT))
         assert [done.best.route for done in outcome.done] == [PAD, UPCAST]
-        assert [(text, load) for text, _, load in device.opened] == [(str(PROBLEM), "chained"), (str(NEXT), "chained")]
-        assert len({seed for _, seed, _ in device.opened}) == 2
+        assert list(dict.fromkeys(text for text, _, _ in device.opened)) == [str(PROBLEM), str(NEXT)]
+        first, second = ({seed for text, seed, _ in device.opened if text == str(each)} for each in (PROBLEM, NEXT))
+        assert not first & second
+        assert {load for _, _, load in device.opened} == {"chained"}
 
     def test_only_some_kernels(self, lab):
         lab.sweep(kernels=("upcast",))
@@ -258,6 +272,18 @@ class TestFailures:
         assert lab.rows()[PAD].status == FAILED
         assert outcome.done[0].best.route == REPEAT
 
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_a_second_session_that_does_not_open_keeps_what_the_first_one_knows(self, lab, kind):
+        def fail(where, key):
+            if where == "open" and len(device.opened) == 2:
+                raise RouteFailed(kind, "as the test wants it")
+
+        device = FakeDevice(planted(**{PAD: 4e-4}))
+        device.fail = fail
+        outcome, _ = lab.sweep(device=device)
+        assert lab.rows()["stock"].status == OK
+        assert outcome.done[0].best.route == PAD
+
     @pytest.mark.parametrize("where", ["open", "check", "time"])
     @pytest.mark.parametrize("kind", KINDS)
     def test_stock_failing_costs_the_problem(self, lab, kind, where):
@@ -282,6 +308,11 @@ class TestFailures:
         outcome, device = lab.sweep(failures={"stock": "crashed"})
         assert outcome.done[0].resumed
         assert not device.opened
+
+    def test_without_stock_no_route_is_tried(self, lab):
+        lab.sweep(failures={"stock": "hung"}, trials=3)
+        lab.sweep(failures={"stock": "hung"})
+        assert set(lab.rows()) == {"stock"}
 
 
 class TestResume:
