@@ -1,6 +1,6 @@
 """What autotune costs a program that gains nothing from it, and what its commands cost: each with its goal.
 
-    python benchmarks/overhead.py            all but the sweep, about a minute
+    python benchmarks/overhead.py            all but the sweep, one to two minutes
     python benchmarks/overhead.py --sweep    also `autotune sweep --quick`
     python benchmarks/overhead.py --json
 
@@ -100,9 +100,6 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--sweep", action="store_true", help="also time autotune sweep --quick")
     parser.add_argument("--processes", type=int, default=10, help="fresh processes a figure (default 10)")
-    parser.add_argument(
-        "--results", type=int, default=3, help="results a problem in the large table's CSV, stock included (default 3)"
-    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         _isolate(Path(folder))
@@ -130,13 +127,15 @@ def _readings(folder: Path, options: argparse.Namespace) -> Iterator[Reading]:
     yield Reading.of("import autotune's ops after mlx.core", "ms", _said(IMPORT_ALONE, count), 15)
     yield Reading.of("autotune --help, whole process", "ms", _walls(["--help"], count), 200)
     yield from _calls(folder / "small")
-    large, problem, kind = _large_table(folder / "large", options.results)
-    tables = {"AUTOTUNE_TABLES": str(large)}
+    large, rows, problem, kind = _large_table(folder / "large", 3)
     name = f"first look-up in a table of {ROUTES:,} routes"
-    yield Reading.of(name, "ms", _said(FIRST_LOOK_UP, count, kind, problem, **tables), 50)
-    rows = ROUTES * options.results
+    yield Reading.of(name, "ms", _said(FIRST_LOOK_UP, count, kind, problem, AUTOTUNE_TABLES=str(large)), 50)
     name = f"autotune check, {ROUTES:,} routes and {rows:,} results, whole process"
     yield Reading.of(name, "s", _walls(["check", str(large)], max(3, count // 2)), 1)
+    # What a sweep keeps: a result for every legal route, most of them dropped after a round.
+    large, rows, *_ = _large_table(folder / "full", None)
+    name = f"the same with {rows:,} results, one for each legal route"
+    yield Reading.of(name, "s", _walls(["check", str(large)], max(3, count // 4)), None)
     if options.sweep:
         yield Reading.of("autotune sweep --quick, whole process", "s", [_wall(["sweep", "--quick"])], 90)
 
@@ -231,8 +230,8 @@ def _paired(ours: Callable[[], float], theirs: Callable[[], float]) -> list[floa
 # Tables
 
 
-def _large_table(folder: Path, per_problem: int) -> tuple[Path, str, str]:
-    """A table of ``ROUTES`` routes with its CSV, one problem that it has a route for, and the device's kind."""
+def _large_table(folder: Path, per_problem: int | None) -> tuple[Path, int, str, str]:
+    """A table of ``ROUTES`` routes with its CSV, the number of results, a problem with a route and the device's kind."""
     from autotune.machine import default_kind
     from autotune.problem import Problem
 
@@ -242,12 +241,13 @@ def _large_table(folder: Path, per_problem: int) -> tuple[Path, str, str]:
         for number in range(FAMILIES)
         for m in ms
     ]
-    return _save(_results(problems, per_problem), folder), str(problems[-2]), default_kind()
+    rows = _results(problems, per_problem)
+    return _save(rows, folder), len(rows), str(problems[-2]), default_kind()
 
 
-def _results(problems: Sequence[Problem], per_problem: int) -> list[Result]:
-    """Results that nobody measured: at each problem one route gains, another one from problem to problem, and the rest
-    lose. Every third problem of a large table stays on stock."""
+def _results(problems: Sequence[Problem], per_problem: int | None) -> list[Result]:
+    """Results that nobody measured, ``per_problem`` of each or one for each legal route: one route gains, another one
+    from problem to problem, and the rest lose. Every third problem of a large table stays on stock."""
     from autotune import __version__, chips, kernels, machine
     from autotune.kernels import STOCK
     from autotune.search import results, space
@@ -261,7 +261,7 @@ def _results(problems: Sequence[Problem], per_problem: int) -> list[Result]:
         legal = space.legal_routes(problem, here.backend)
         stays = number % 3 == 2 and len(problems) > 3
         winner = legal[1 + number % 2]
-        rest = [route for route in legal if route not in (STOCK, winner)][: per_problem - 2]
+        rest = [route for route in legal if route not in (STOCK, winner)][: per_problem and per_problem - 2]
         for route in (STOCK, winner, *rest):
             kernel = kernels.kernel(route.kernel)
             gain = 0.0 if route == STOCK else 0.3 if route == winner and not stays else -0.3

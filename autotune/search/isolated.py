@@ -6,6 +6,7 @@ same seed. A request that is not answered in time ends the process.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -51,8 +52,9 @@ class IsolatedDevice:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             for pipe in (process.stdin, process.stdout):
-                if pipe:
-                    pipe.close()
+                with contextlib.suppress(OSError):  # what was not yet written to a dead process
+                    if pipe:
+                        pipe.close()
 
     @property
     def alive(self) -> bool:
@@ -63,7 +65,8 @@ class IsolatedDevice:
         if self.alive:
             return
         self.close()
-        self._errors.truncate(0)
+        self._errors.seek(0)
+        self._errors.truncate()
         self._pending = ""
         self._process = subprocess.Popen(
             self._command,

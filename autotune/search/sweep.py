@@ -205,6 +205,9 @@ class _Tuner:
     def run(self) -> bool:
         """Measures until the set is dealt and the play-off is over; False where the user stopped it."""
         dealt = 0
+        known = self._study.rows().get(STOCK)
+        if known is not None and known.status != results.OK:
+            return True  # nothing can be compared with a stock that fails
         while not self._sweep._plan.trials or dealt < self._sweep._plan.trials:
             if self._sweep._stop():
                 return False
@@ -266,19 +269,20 @@ class _Tuner:
         first = {Route.parse(row.route): self._half(Route.parse(row.route)) for row in finalists if not self._stopped()}
         if self._stopped() or not any(first.values()):
             return
-        self._reopen()
+        opened = self._reopen()
         for row in finalists:
             route = Route.parse(row.route)
             comparison = first[route]
             if comparison is None or self._stopped():
                 continue
             try:
-                again = self._meter.compare(route)
-                self._meter.settle(again, self._effort.final - len(comparison.ratios))
+                if opened:
+                    again = self._meter.compare(route)
+                    self._meter.settle(again, self._effort.final - len(comparison.ratios))
+                    comparison.extend(again)
             except RouteFailed as failure:
                 self._refuse(route, failure)
                 continue
-            comparison.extend(again)
             result = self._sweep.timed(
                 self._problem, comparison, results.OK, error=row.error, stock_error=row.stock_error
             )
@@ -295,11 +299,16 @@ class _Tuner:
             return None
         return comparison
 
-    def _reopen(self) -> None:
+    def _reopen(self) -> bool:
+        """A second session; False where it does not open, and what the first one knows has to do."""
         self._count()
         seed = self._sweep._seed(self._problem) + 1
-        self._session = self._sweep._device.open(self._problem, seed, self._sweep._origin.load)
+        try:
+            self._session = self._sweep._device.open(self._problem, seed, self._sweep._origin.load)
+        except RouteFailed:
+            return False
         self._meter = Meter(self._session, self._effort, self._sweep._sleep)
+        return True
 
     def _refuse(self, route: Route, failure: RouteFailed) -> None:
         self._study.add(route, self._sweep.untimed(self._problem, route, results.FAILED, str(failure)))
@@ -311,6 +320,7 @@ class _Tuner:
         """Adds what this session's meter met to the sweep's outcome."""
         self._sweep._outcome.disturbed += self._meter.disturbed
         self._sweep._outcome.slowed += self._meter.slowed
+        self._meter.disturbed = self._meter.slowed = 0
 
     def _tell(self, result: Result) -> None:
         rows = [row for route, row in self._study.rows().items() if route != STOCK and row.status == results.OK]

@@ -8,12 +8,17 @@ may register kernels.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
+import signal
 import sys
+import threading
+import time
 from typing import Any, TextIO
 
+_PR_SET_PDEATHSIG = 1
 MEMORY_SHARE = 0.8
 """Part of the machine's memory that a route on the CPU may take before it is told no."""
 
@@ -23,6 +28,7 @@ def main(arguments: list[str]) -> None:
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     _be_first_to_die()
+    _end_with_parent()
     if kind == "cpu":
         _limit_memory()
     from ..devices.mlx import MlxDevice
@@ -75,6 +81,20 @@ def _be_first_to_die() -> None:
     """On Linux, asks the kernel to end this process before any other when memory runs out."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("1000")
+
+
+def _end_with_parent() -> None:
+    """A sweep that is killed must not leave a worker on the device, be it in the middle of a route that hangs."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    if sys.platform == "linux":  # and by the kernel, should a route never let go of the interpreter's lock
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _limit_memory() -> None:
