@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from .errors import UsageError, unknown
 
@@ -59,6 +60,7 @@ class Quantization:
         return f"{self.mode}-b{self.bits}-g{self.group_size}"
 
     @classmethod
+    @lru_cache(maxsize=256)
     def parse(cls, text: str) -> Quantization:
         match = re.fullmatch(r"([a-z0-9]+)-b(\d+)-g(\d+)", text)
         if not match:
@@ -198,8 +200,8 @@ class Problem:
         quantization = None
         for word in words[1:]:
             lower = word.lower()
-            if match := re.fullmatch(r"([mnkb])=(\d+)", lower):
-                sizes[match[1]] = int(match[2])
+            if lower[1:2] == "=" and lower[0] in "mnkb" and lower[2:].isdecimal():
+                sizes[lower[0]] = int(lower[2:])
             elif lower in DTYPES:
                 dtype = lower
             elif lower in LAYOUTS:

@@ -59,6 +59,18 @@ autotune.matmul
 print(time.perf_counter() - start)
 """
 
+FIRST_CALL = """
+import time
+import mlx.core as mx
+import autotune
+a = mx.zeros((3, 64), mx.float16)
+mx.eval(a)
+autotune.matmul
+start = time.perf_counter()
+autotune.matmul(a, a.T)
+print(time.perf_counter() - start)
+"""
+
 FIRST_LOOK_UP = """
 import sys, time
 import mlx.core as mx
@@ -125,6 +137,7 @@ def _isolate(folder: Path) -> None:
 def _readings(folder: Path, options: argparse.Namespace) -> Iterator[Reading]:
     count = options.processes
     yield Reading.of("import autotune's ops after mlx.core", "ms", _said(IMPORT_ALONE, count), 15)
+    yield Reading.of("first call of an op in a process, without a table", "ms", _said(FIRST_CALL, count), None)
     yield Reading.of("autotune --help, whole process", "ms", _walls(["--help"], count), 200)
     yield from _calls(folder / "small")
     large, rows, problem, kind = _large_table(folder / "large", 3)
@@ -231,7 +244,7 @@ def _paired(ours: Callable[[], float], theirs: Callable[[], float]) -> list[floa
 
 
 def _large_table(folder: Path, per_problem: int | None) -> tuple[Path, int, str, str]:
-    """A table of ``ROUTES`` routes with its CSV, the number of results, a problem with a route and the device's kind."""
+    """A table of ``ROUTES`` routes with its CSV, how many results that has, a problem in it and the device's kind."""
     from autotune.machine import default_kind
     from autotune.problem import Problem
 

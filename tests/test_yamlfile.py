@@ -24,7 +24,11 @@ def refused(path):
 
 class TestLoad:
     def test_gives_the_mapping(self, write):
-        assert load(write("a: 1\nb: [x, 2.5, null]\nä: {c: yes}\n")) == {"a": 1, "b": ["x", 2.5, None], "ä": {"c": True}}
+        assert load(write("a: 1\nb: [x, 2.5, null]\nä: {c: yes}\n")) == {
+            "a": 1,
+            "b": ["x", 2.5, None],
+            "ä": {"c": True},
+        }
 
     def test_a_missing_file(self, tmp_path):
         path = tmp_path / "none.yaml"

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -130,9 +131,15 @@ class Table:
     header: Header
     families: dict[str, list[dict[str, Any]]] = field(repr=False)
     path: str = ""
+    _parsed: dict[str, tuple[Row, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def rows(self, family: str) -> tuple[Row, ...]:
         """The family's rows in order of M, empty if the table has none. Raises :class:`TableError` for bad rows."""
+        if family not in self._parsed:
+            self._parsed[family] = self._parse(family)
+        return self._parsed[family]
+
+    def _parse(self, family: str) -> tuple[Row, ...]:
         raw = self.families.get(family)
         if raw is None:
             return ()
@@ -140,7 +147,8 @@ class Table:
             rows = tuple(Row.from_json(row) for row in raw)
             for row in rows:
                 _check(problem_at(family, row.first), row)
-                _check(problem_at(family, row.last), row)
+                if row.last != row.first:
+                    _check(problem_at(family, row.last), row)
         except AutotuneError as error:
             raise TableError(f"{self.path}: {family}: {error.cause}", error.remedy) from None
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -166,13 +174,18 @@ class Table:
 
 def problem_at(family: str, m: int) -> Problem:
     """The problem of a family's text at M."""
+    return _at_one(family).with_m(m)
+
+
+@lru_cache(maxsize=4096)
+def _at_one(family: str) -> Problem:
     op, _, rest = family.partition(" ")
-    return Problem.parse(f"{op} M={m} {rest}")
+    return Problem.parse(f"{op} M=1 {rest}")
 
 
 def parse_family(text: str) -> Family:
     """The family of that text. Raises :class:`UsageError`."""
-    return problem_at(text, 1).family
+    return _at_one(text).family
 
 
 def _check(problem: Problem, row: Row) -> None:

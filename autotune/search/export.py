@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from statistics import median
 
 from .. import kernels
@@ -32,6 +33,10 @@ LEAST_ROUNDS = 3
 """Rounds below which an interval is too wide to mean anything."""
 GAP = 2.0
 """Largest ratio of two measured M between which a route that won at both is used, if its kernel is smooth in M."""
+
+
+Path = tuple[int, float, tuple[Route, ...]]
+"""A choice for the M so far: its changes, its loss (minus the sum of log speedups) and its routes."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Measured:
             for route, row in self.rows.items()
             if route != STOCK and row.status == results.OK and row.rounds >= LEAST_ROUNDS and row.low > floor
         ]
-        return sorted(found, key=lambda each: (-each[1].speedup, str(each[0])))
+        return sorted(found, key=lambda each: (-each[1].speedup, each[1].route))
 
     def ties(self, margin: float) -> list[Route]:
         """The eligible routes that cannot be told from the best one; stock alone where none is eligible."""
@@ -74,11 +79,17 @@ def derive(
     families: dict[Family, list[Measured]] = defaultdict(list)
     by_problem: dict[str, dict[Route, Result]] = defaultdict(dict)
     origin: Origin | None = None
-    version = ""
+    versions = set()
     for row in rows:
-        version = max(version, row.autotune, key=_numbers)
+        if origin is None:
+            origin = row.origin
+        elif _device(row) != _device(origin):
+            raise AutotuneError(
+                f"the results are of two machines or loads ({origin.chip}, {origin.load} and {row.chip}, {row.load})",
+                "name one with --chip",
+            )
+        versions.add(row.autotune)
         by_problem[row.problem][_route(row.route)] = row
-        origin = _same_machine(origin, row.origin)
     if origin is None:
         raise AutotuneError("there are no results to export", "run: autotune sweep")
     for text, found in by_problem.items():
@@ -95,7 +106,7 @@ def derive(
     header = Header(
         origin.key,
         origin.source,
-        version,
+        max(versions, key=_numbers),
         origin.load,
         margin,
         float(f"{median(noises):.3g}") if noises else 0.0,
@@ -111,29 +122,31 @@ def choose(ties: Sequence[Sequence[Route]], measured: Sequence[Measured]) -> lis
     """
     if not ties:
         return []
-    best: dict[Route, tuple[int, float, tuple[Route, ...]]] = {}
+    best: dict[Route, Path] = {}
     for number, routes in enumerate(ties):
-        step: dict[Route, tuple[int, float, tuple[Route, ...]]] = {}
+        step: dict[Route, Path] = {}
         for route in routes:
             gain = math.log(measured[number].rows[route].speedup) if route != STOCK else 0.0
             if not best:
                 step[route] = (0, -gain, (route,))
                 continue
-            step[route] = min(
+            step[route] = _least(
                 [
                     (changes + (last != route), loss - gain, (*path, route))
                     for last, (changes, loss, path) in best.items()
-                ],
-                key=_order,
+                ]
             )
         best = step
-    return list(min(best.values(), key=_order)[2])
+    return list(_least(list(best.values()))[2])
 
 
-def _order(path: tuple[int, float, tuple[Route, ...]]) -> tuple[int, float, list[str]]:
+def _least(paths: list[Path]) -> Path:
     """Fewest changes, then least loss, then by name: never by the order in which rows were read."""
-    changes, loss, routes = path
-    return changes, loss, [str(route) for route in routes]
+    if len(paths) == 1:
+        return paths[0]
+    changes, loss = min(path[:2] for path in paths)
+    equal = [path for path in paths if path[:2] == (changes, loss)]
+    return equal[0] if len(equal) == 1 else min(equal, key=lambda path: [str(route) for route in path[2]])
 
 
 def _held(incumbent: Table | None, family: Family) -> dict[int, Route]:
@@ -198,6 +211,10 @@ def _row(run: Sequence[Measured], route: Route) -> Row:
     )
 
 
+# What rows of one table share; MLX's version and the system's may differ from row to row.
+_device = attrgetter("chip", "backend", "device_name", "architecture", "cores", "nax", "load", "source")
+
+
 def _numbers(version: str) -> list[int]:
     """A version's numbers, for comparing: 0.10 is newer than 0.9."""
     return [int(digits) for digits in re.findall(r"\d+", version)]
@@ -211,15 +228,3 @@ def _problem(text: str) -> Problem:
 @lru_cache(maxsize=1 << 16)
 def _route(text: str) -> Route:
     return Route.parse(text)
-
-
-def _same_machine(known: Origin | None, other: Origin) -> Origin:
-    """The newer origin, if both are the same device under the same load; MLX and OS may differ from row to row."""
-    if known is None:
-        return other
-    if known.key != other.key or known.load != other.load or known.source != other.source:
-        raise AutotuneError(
-            f"the results are of two machines or loads ({known.chip}, {known.load} and {other.chip}, {other.load})",
-            "name one with --chip",
-        )
-    return known

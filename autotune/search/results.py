@@ -8,8 +8,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -98,7 +99,7 @@ class Result:
 
     @property
     def origin(self) -> Origin:
-        return Origin(**{f.name: getattr(self, f.name) for f in fields(Origin)})
+        return Origin(*_of_origin(self))
 
 
 def timed(
@@ -145,7 +146,14 @@ def _result(problem: Problem, route: Route, origin: Origin, **values: Any) -> Re
     return Result(str(problem), str(route), **rounded, **asdict(origin))
 
 
-_TYPES = {f.name: f.type for f in fields(Result)}
+_TYPES: dict[str, str] = {f.name: str(f.type) for f in fields(Result)}
+_READ: dict[str, Callable[[Any], Any]] = {
+    "bool": lambda value: value in (True, "True", "true", "1"),
+    "int": int,
+    "float": float,
+    "str": str,
+}
+_of_origin = attrgetter(*(f.name for f in fields(Origin)))
 
 
 def to_json(result: Result) -> dict[str, Any]:
@@ -154,16 +162,13 @@ def to_json(result: Result) -> dict[str, Any]:
 
 def from_json(raw: dict[str, Any]) -> Result:
     """Reads what :func:`to_json` writes, also after a trip through text. Raises ValueError, KeyError or TypeError."""
-    result = Result(**{name: _read(type_, raw[name]) for name, type_ in _TYPES.items()})
+    return _checked(Result(**{name: _READ[type_](raw[name]) for name, type_ in _TYPES.items()}))
+
+
+def _checked(result: Result) -> Result:
     if not result.low <= result.speedup <= result.high:
         raise ValueError(f"the speedup {result.speedup} lies outside its bounds")
     return result
-
-
-def _read(type_: Any, value: Any) -> Any:
-    if type_ == "bool":
-        return value in (True, "True", "true", "1")
-    return {"int": int, "float": float, "str": str}[type_](value)
 
 
 def dumps(results: Iterable[Result]) -> str:
@@ -177,17 +182,25 @@ def dumps(results: Iterable[Result]) -> str:
 
 
 def loads(text: str, where: str) -> list[Result]:
-    """The rows of a CSV. Raises :class:`UsageError` with the line that is not understood."""
-    reader = csv.DictReader(io.StringIO(text))
-    if reader.fieldnames is None or set(_TYPES) - set(reader.fieldnames):
-        missing = sorted(set(_TYPES) - set(reader.fieldnames or ()))
+    """The rows of a CSV, whatever the order of its columns. Raises :class:`UsageError` with the line that is not
+    understood."""
+    reader = csv.reader(io.StringIO(text))
+    try:
+        names = next(reader, [])
+    except csv.Error as error:
+        raise UsageError(f"{where}, line 1: {error}", "export the results again") from None
+    missing = sorted(set(_TYPES) - set(names))
+    if missing:
         raise UsageError(f"{where} lacks the columns {', '.join(missing)}", "give a CSV that autotune export wrote")
+    places = [(names.index(name), _READ[type_]) for name, type_ in _TYPES.items()]
     found = []
     try:
         for row in reader:
-            if None in row.values() or None in row:
+            if len(row) != len(names):
+                if not row:
+                    continue
                 raise ValueError("it has another number of columns than the first line")
-            found.append(from_json(row))
+            found.append(_checked(Result(*[read(row[place]) for place, read in places])))
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UsageError(f"{where}, line {reader.line_num}: {error}", "export the results again") from None
     return found

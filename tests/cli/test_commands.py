@@ -202,7 +202,9 @@ class TestUnfit:
         kind = machine.default_kind()
         other = next(name for name in ("m5max", "m1") if name != chips.here(kind))
         said = fails(UNFIT, "sweep", "--chip", other)
-        assert said.startswith(f"autotune: this machine's {kind} is {chips.here(kind)}, not {other}: measure on a machine")
+        assert said.startswith(
+            f"autotune: this machine's {kind} is {chips.here(kind)}, not {other}: measure on a machine"
+        )
 
     def test_a_device_that_this_build_does_not_have(self, fails, monkeypatch):
         monkeypatch.setattr(machine, "has", lambda kind: kind == "cpu")
@@ -237,7 +239,12 @@ class TestDevices:
         assert document["schema"] == 1
         cpu = next(each for each in document["devices"] if each["kind"] == "cpu")
         here = machine.local("cpu")
-        assert (cpu["chip"], cpu["backend"], cpu["device_name"], cpu["cores"]) == ("cpu", "cpu", here.device_name, here.cores)
+        assert (cpu["chip"], cpu["backend"], cpu["device_name"], cpu["cores"]) == (
+            "cpu",
+            "cpu",
+            here.device_name,
+            here.cores,
+        )
         assert (cpu["mlx"], cpu["os"], cpu["known"], cpu["tables"], cpu["unfit"]) == (here.mlx, here.os, True, [], [])
         assert [each["default"] for each in document["devices"]].count(True) == 1
 
@@ -447,7 +454,9 @@ class TestCheck:
         ended = call("check", str(edited), "--format", "github")
         assert ended.code == STALE
         first = ended.out.splitlines()[0]
-        assert first.startswith(f"::error file={edited},line=1,title=autotune stale::h100.json is not what h100.csv gives. ")
+        assert first.startswith(
+            f"::error file={edited},line=1,title=autotune stale::h100.json is not what h100.csv gives. "
+        )
 
     def test_github_warns_of_what_does_not_fail(self, call, exported):
         ended = call("check", str(exported), "--format", "github", "--mlx", "9.9.9")

@@ -1,12 +1,12 @@
 import sys
 
 import pytest
-from report.builders import PAD, STOCK, WIDE, problem, refused, timed
 
 from autotune.report import progress
 from autotune.report.progress import Lines, Live, duration, speedup
 from autotune.search.results import FAILED
 from autotune.search.sweep import Done
+from report.builders import PAD, STOCK, WIDE, problem, refused, timed
 
 PROBLEM = problem(WIDE, 3)
 FAST, SLOW = timed(WIDE, 3, PAD, 40, 120), timed(WIDE, 3, "upcast", 130, 120)

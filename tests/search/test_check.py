@@ -163,8 +163,14 @@ class TestBroken:
         ("old", "new"),
         [
             ("quantized_matmul M=3 N=13824 K=5120 f16 affine-b4-g64 nt,stock,", "something,stock,"),
-            ("M=3 N=13824 K=5120 f16 affine-b4-g64 nt,pad multiple=8 fill=zeros,", "M=3 N=13824 K=5120 f16 affine-b4-g64 nt,,"),
-            ("M=3 N=13824 K=5120 f16 affine-b4-g64 nt,pad multiple=8 fill=zeros,", "M=3 N=13824 K=5120 f16 affine-b4-g64 nt,pad 8,"),
+            (
+                "M=3 N=13824 K=5120 f16 affine-b4-g64 nt,pad multiple=8 fill=zeros,",
+                "M=3 N=13824 K=5120 f16 affine-b4-g64 nt,,",
+            ),
+            (
+                "M=3 N=13824 K=5120 f16 affine-b4-g64 nt,pad multiple=8 fill=zeros,",
+                "M=3 N=13824 K=5120 f16 affine-b4-g64 nt,pad 8,",
+            ),
             ("M=8 N=4096 K=4096 bf16 nt,upcast,ok,,8,", "M=8 N=4096 K=4096 bf16 nt,upcast,ok,,eight,"),
             ("M=8 N=4096 K=4096 bf16 nt,upcast,ok,,8,", 'M=8 N=4096 K=4096 bf16 nt,"upcast,ok,,8,'),
         ],
@@ -192,7 +198,11 @@ class TestEdited:
         assert finding.remedy == f"run: autotune export --from-csv {path.with_suffix('.csv')}"
 
     def test_a_route(self, path):
-        edit(path, '"m": [3, 4], "route": "pad multiple=8 fill=zeros"', '"m": [3, 4], "route": "pad multiple=16 fill=zeros"')
+        edit(
+            path,
+            '"m": [3, 4], "route": "pad multiple=8 fill=zeros"',
+            '"m": [3, 4], "route": "pad multiple=16 fill=zeros"',
+        )
         (finding,) = check(path)
         assert (finding.kind, finding.text) == (STALE, "h100.json is not what h100.csv gives")
 

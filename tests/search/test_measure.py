@@ -257,7 +257,7 @@ class TestScreen:
         assert len(comparison.ratios) == rounds
 
     def test_a_route_as_slow_as_stock_is_priced_out_by_a_fast_incumbent(self):
-        comparison, dropped, calls = self.screen(pad=1.0, incumbent=3.5)
+        _, dropped, calls = self.screen(pad=1.0, incumbent=3.5)
         assert dropped
         assert calls == [1, 1]
 

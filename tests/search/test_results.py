@@ -201,7 +201,19 @@ class TestBadFiles:
 
 def test_origin_of_a_machine():
     seen = Origin.of("fake", MACHINE, "0.1.0", "queued")
-    assert (seen.chip, seen.backend, seen.device_name, seen.cores, seen.nax) == ("fake", "cpu", "Fake Processor", 8, False)
-    assert (seen.os, seen.mlx, seen.autotune, seen.load, seen.source) == ("FakeOS 1.0", "0.32.4", "0.1.0", "queued", "measured")
+    assert (seen.chip, seen.backend, seen.device_name, seen.cores, seen.nax) == (
+        "fake",
+        "cpu",
+        "Fake Processor",
+        8,
+        False,
+    )
+    assert (seen.os, seen.mlx, seen.autotune, seen.load, seen.source) == (
+        "FakeOS 1.0",
+        "0.32.4",
+        "0.1.0",
+        "queued",
+        "measured",
+    )
     assert seen.key.identity == MACHINE.identity
     assert seen.key.id == "fake"

@@ -150,7 +150,9 @@ class TestRouteOf:
 
     def test_incomplete_parameters_are_no_route(self):
         def trial(**params):
-            distributions = {name: optuna.distributions.CategoricalDistribution([value]) for name, value in params.items()}
+            distributions = {
+                name: optuna.distributions.CategoricalDistribution([value]) for name, value in params.items()
+            }
             return optuna.trial.create_trial(value=1.0, params=params, distributions=distributions)
 
         assert route_of(trial()) is None

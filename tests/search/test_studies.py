@@ -92,7 +92,9 @@ def change(monkeypatch):
     of = kernels.fingerprint.of
 
     def change(*names):
-        monkeypatch.setattr(kernels.fingerprint, "of", lambda kernel: ("new" if kernel.name in names else "") + of(kernel))
+        monkeypatch.setattr(
+            kernels.fingerprint, "of", lambda kernel: ("new" if kernel.name in names else "") + of(kernel)
+        )
 
     return change
 

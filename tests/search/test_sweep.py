@@ -51,7 +51,7 @@ class Log:
 
 
 def planted(stock=1e-3, **fast):
-    """Seconds of a call: routes named in ``fast`` by their text (``_`` for blanks), all others 10 % slower than stock."""
+    """Seconds of a call: routes named in ``fast`` by their text, all others 10 % slower than stock."""
     by_route = {"stock": stock, **fast}
 
     def seconds(problem, route):
@@ -93,12 +93,16 @@ class Lab:
         return export.derive(list(studies.all_rows(self.opened())))
 
 
-@pytest.fixture
-def lab():
-    """Sweeps whose storage is one in memory."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+def in_memory():
+    """A lab whose storage is one in memory, its own."""
     memory = InMemoryStorage()
     return Lab(lambda: memory)
+
+
+@pytest.fixture
+def lab():
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return in_memory()
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +228,9 @@ class TestCorrectness:
         lab.sweep(planted(**{PAD: 1e-5}), accuracy={PAD: Accuracy(infinite, infinite, infinite)})
         assert (lab.rows()[PAD].status, lab.rows()[PAD].error) == (INACCURATE, 1e9)
 
-    @pytest.mark.parametrize(("factor", "pad", "upcast"), [(1.0, OK, OK), (1.5, OK, INACCURATE), (2.5, INACCURATE, INACCURATE)])
+    @pytest.mark.parametrize(
+        ("factor", "pad", "upcast"), [(1.0, OK, OK), (1.5, OK, INACCURATE), (2.5, INACCURATE, INACCURATE)]
+    )
     def test_a_kernel_may_be_as_inaccurate_as_it_says(self, lab, factor, pad, upcast):
         same, other = worse(factor)
         lab.sweep(planted(**{PAD: 4e-4, UPCAST: 4e-4}), accuracy={**same, PAD: other, UPCAST: other})
@@ -292,9 +298,7 @@ class TestFailures:
 
         log = Log()
         device = FakeDevice(seconds, failures={"stock": kind, str(PROBLEM): kind}, fail_in=(where,))
-        device.fail = lambda at, key, fail=device.fail: (
-            None if device.opened[-1][0] == str(NEXT) else fail(at, key)
-        )
+        device.fail = lambda at, key, fail=device.fail: None if device.opened[-1][0] == str(NEXT) else fail(at, key)
         outcome, _ = lab.sweep(device=device, problems=(PROBLEM, NEXT), log=log)
         first, second = outcome.done
         assert (first.best, first.routes, first.refused) == (None, 1, 1)
@@ -339,7 +343,7 @@ class TestResume:
 
     def test_gives_the_same_table_as_one_sweep(self, lab):
         seconds = planted(**{PAD: 4e-4, UPCAST: 6e-4})
-        whole = Lab(lambda storage=InMemoryStorage(): storage)
+        whole = in_memory()
         whole.sweep(seconds)
         for count in (1, 2, 3, 4):
             lab.sweep(seconds, log=Log(count))
@@ -429,7 +433,7 @@ class TestLimits:
 
     def test_a_budget_ends_it_between_problems(self, lab):
         problems = [PROBLEM.with_m(m) for m in (3, 4, 5)]
-        _, device = Lab(lambda storage=InMemoryStorage(): storage).sweep()
+        _, device = in_memory().sweep()
         outcome, _ = lab.sweep(problems=problems, budget=0.5 * device.now)
         assert (outcome.stopped, outcome.left, len(outcome.done)) == ("budget", 2, 1)
         again, _ = lab.sweep(problems=problems, budget=100 * device.now)
@@ -458,7 +462,7 @@ class TestSeeds:
         other = Problem.parse("matmul M=4 N=64 K=64 bf16 nt")
         seconds = planted(**{REPEAT: 3e-4})
         _, device = lab.sweep(seconds, problems=(PROBLEM, other))
-        alone = Lab(lambda storage=InMemoryStorage(): storage)
+        alone = in_memory()
         _, expected = alone.sweep(seconds, problems=(other,))
         assert [each for each in device.checked if each[0] == str(other)] == expected.checked
 
@@ -479,7 +483,7 @@ class TestNoise:
         problems = [PROBLEM.with_m(m) for m in (3, 4, 5, 6, 7)]
         tables = []
         for seed in range(4):
-            lab = Lab(lambda storage=InMemoryStorage(): storage)
+            lab = in_memory()
             lab.sweep(seconds, problems=problems, noise=0.02, device=None, effort=EFFORTS["standard"], seed=seed)
             rows = lab.table().rows(str(PROBLEM.family))
             tables.append([(row.first, row.last, str(row.route)) for row in rows])
@@ -488,7 +492,7 @@ class TestNoise:
 
     def test_no_gain_is_invented(self):
         for seed in range(10):
-            lab = Lab(lambda storage=InMemoryStorage(): storage)
+            lab = in_memory()
             device = FakeDevice(lambda problem, route: 1e-3, noise=0.03, seed=seed)
             lab.sweep(device=device, effort=EFFORTS["standard"])
             assert [str(row.route) for row in lab.table().rows(str(PROBLEM.family))] == ["stock"]

@@ -149,7 +149,9 @@ class TestSlips:
         assert refused(str(path)) == f"{path} cannot be read (No such file or directory): check the path"
 
     def test_invalid_yaml_has_its_line(self, write):
-        assert re.search(r"mine\.yaml, line 3: no valid YAML", refused(write("name: mine\ngroups:\n  - {op: matmul: f16}\n")))
+        assert re.search(
+            r"mine\.yaml, line 3: no valid YAML", refused(write("name: mine\ngroups:\n  - {op: matmul: f16}\n"))
+        )
 
     def test_no_mapping(self, write):
         assert "the file must hold a mapping" in refused(write("- a\n- b\n"))
