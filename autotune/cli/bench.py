@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Optional
 
 import typer
 
-from ..errors import OK, REGRESSION, unknown
+from ..errors import OK, REGRESSION, UsageError, unknown
 from .output import JSON, emit, next_step, note
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ def register(app: typer.Typer) -> None:
         table: Optional[Path] = typer.Option(None, help="Measure with this table first."),
         effort: str = typer.Option("standard", help="quick, standard or full."),
         load: str = typer.Option("chained", help="chained (as in decoding) or queued (independent calls)."),
+        from_json: Optional[Path] = typer.Option(
+            None, "--from-json", help="Measure nothing: print what --json printed before, in another format."
+        ),
         fail_on_regression: bool = typer.Option(
             False, "--fail-on-regression", help="Exit 4 if a problem is slower than stock beyond the noise."
         ),
@@ -43,18 +46,38 @@ def register(app: typer.Typer) -> None:
         for what, name, known in (("effort", effort, EFFORTS), ("load", load, LOADS), ("format", format, FORMATS)):
             if name not in known:
                 raise unknown(what, name, known)
+        if from_json is not None:
+            print(_render(_read(from_json), format))
+            return
         kind = device_kind(device)
         done = _run(kind, workload or [], problem or [], op or [], m or [], table, EFFORTS[effort], load)
         if json or format == "json":
             emit(report.to_json(done))
         else:
-            print({"text": report.to_text, "markdown": report.to_markdown, "csv": report.to_csv}[format](done))
+            print(_render(done, format))
         if not any(line.routed for line in done.lines):
             note("no route but stock is in use: both sides ran the same code")
             next_step("autotune sweep && autotune export")
         else:
             next_step("autotune explain 'PROBLEM' says why a route was chosen")
         raise typer.Exit(REGRESSION if fail_on_regression and done.regressions else OK)
+
+
+def _render(done: Bench, format: str) -> str:
+    from ..report import bench as report
+
+    return {"csv": report.to_csv, "markdown": report.to_markdown}.get(format, report.to_text)(done)
+
+
+def _read(path: Path) -> Bench:
+    from ..report import bench as report
+
+    try:
+        return report.parse_json(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror})", "give a file that bench --json printed") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path} is no output of bench --json ({error})", "run: autotune bench --json") from None
 
 
 def _run(
