@@ -200,6 +200,14 @@ class TestThrottling:
         bench.meter.round(comparison)
         assert bench.naps == [5.0] * measure.RETRIES
 
+    def test_slow_at_one_end_alone_is_no_throttling(self):
+        bench = Bench()
+        comparison = bench.compare()
+        bench.factor = lambda number: [1.2, 1.25, 1.3, 1.35][number]
+        bench.meter.round(comparison)
+        assert (bench.meter.slowed, bench.meter.disturbed) == (0, 0)
+        assert not bench.naps
+
     def test_a_faster_machine_is_no_reason_to_wait(self):
         bench = Bench()
         comparison = bench.compare()

@@ -173,6 +173,17 @@ class TestBadFiles:
         text = "\n".join([*lines[:3], lines[3].rpartition(",")[0]])
         assert self.refused(text).startswith("h100.csv, line 4: ")
 
+    @pytest.mark.parametrize("bounds", [{"low": 3.0}, {"high": 1.0}, {"speedup": math.nan}])
+    def test_a_speedup_outside_its_bounds(self, bounds):
+        rows = [timed(WIDE, 3, PAD, 50, 100), replace(timed(WIDE, 4, PAD, 50, 100), **bounds)]
+        assert self.refused(results.dumps(rows)).startswith("h100.csv, line 3: ")
+        with pytest.raises(ValueError, match="bounds"):
+            results.from_json(results.to_json(rows[1]))
+
+    def test_empty_lines_are_no_rows(self):
+        text = results.dumps(some(3))
+        assert results.loads(text.replace("\n", "\n\n"), "x.csv") == results.loads(text, "x.csv")
+
     def test_a_quote_that_never_ends(self):
         text = results.dumps(some(1000))
         assert len(text) > 200_000

@@ -313,6 +313,17 @@ class TestFailures:
         assert outcome.done[0].resumed
         assert not device.opened
 
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_a_session_that_does_not_open_again_loses_nothing(self, lab, kind):
+        """What a sweep has measured before it was interrupted is worth more than one bad start."""
+        lab.sweep(log=Log(stop_after=5))
+        lab.sweep(failures={str(PROBLEM): kind}, fail_in=("open",))
+        assert lab.rows()["stock"].status == OK
+        assert len(lab.rows()) == 5
+        outcome, _ = lab.sweep()
+        assert outcome.done[0].best.route == PAD
+        assert set(lab.rows()) == {str(route) for route in ROUTES}
+
     def test_without_stock_no_route_is_tried(self, lab):
         lab.sweep(failures={"stock": "hung"}, trials=3)
         lab.sweep(failures={"stock": "hung"})
