@@ -47,12 +47,6 @@ class UsageError(AutotuneError):
     exit_code = USAGE
 
 
-class StaleError(AutotuneError):
-    """A routing table no longer matches the code or the results it was derived from."""
-
-    exit_code = STALE
-
-
 class UnfitError(AutotuneError):
     """This machine cannot measure what was asked."""
 

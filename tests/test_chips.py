@@ -1,4 +1,5 @@
 import re
+import subprocess
 
 import pytest
 import yaml
@@ -149,6 +150,33 @@ class TestCache:
 
     def test_a_cpus_own(self):
         assert 64 << 10 <= chips.cache_bytes("cpu") <= 4 << 30
+
+    def test_a_cpus_own_is_what_counts(self, monkeypatch):
+        monkeypatch.setattr(chips, "_cpu_cache", lambda: 12345)
+        assert chips.cache_bytes("cpu") == 12345
+
+    @pytest.mark.parametrize(
+        ("sizes", "expected"),
+        [(["48K", "2M", "32M"], 32 << 20), (["512K", "1024K"], 1 << 20), (["4096"], 4096), (["what"], 0), ([], 0)],
+    )
+    def test_as_linux_tells_it(self, monkeypatch, tmp_path, sizes, expected):
+        for number, size in enumerate(sizes):
+            (tmp_path / f"index{number}").mkdir()
+            (tmp_path / f"index{number}" / "size").write_text(f"{size}\n")
+        monkeypatch.setattr("sys.platform", "linux")
+        monkeypatch.setattr(chips, "Path", lambda path: tmp_path)
+        assert chips._cpu_cache() == expected
+
+    @pytest.mark.parametrize(
+        ("sizes", "expected"), [({"hw.l2cachesize": 4 << 20, "hw.perflevel0.l2cachesize": 16 << 20}, 16 << 20), ({}, 0)]
+    )
+    def test_as_macos_tells_it(self, monkeypatch, sizes, expected):
+        def run(command, **_):
+            return subprocess.CompletedProcess(command, 0, f"{sizes.get(command[-1], '')}\n")
+
+        monkeypatch.setattr("sys.platform", "darwin")
+        monkeypatch.setattr(subprocess, "run", run)
+        assert chips._cpu_cache() == expected
 
     def test_a_cpu_that_does_not_say(self, monkeypatch):
         monkeypatch.setattr(chips, "_cpu_cache", lambda: 0)

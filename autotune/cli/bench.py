@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Optional
 
 import typer
 
-from ..errors import OK, REGRESSION, UsageError, unknown
+from ..errors import OK, REGRESSION, WRONG, UsageError, unknown
 from .output import JSON, emit, next_step, note
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ def register(app: typer.Typer) -> None:
             next_step("autotune sweep && autotune export")
         else:
             next_step("autotune explain 'PROBLEM' says why a route was chosen")
-        raise typer.Exit(REGRESSION if fail_on_regression and done.regressions else OK)
+        for line in done.wrong:
+            note(f"wrong: {line.label} by {line.route} is {line.apart:.2g} from stock's result, relative to its norm")
+        raise typer.Exit(WRONG if done.wrong else REGRESSION if fail_on_regression and done.regressions else OK)
 
 
 def _render(done: Bench, format: str) -> str:
@@ -96,18 +98,21 @@ def _run(
 
     from .. import chips, machine
     from ..devices.chain import ChainSession
-    from ..routing.router import Router
+    from ..routing import switch
+    from ..routing.router import ROUTERS
     from ..search import bench, workloads
     from .sweep import chosen_problems
 
     mx.set_default_device(mx.Device(getattr(mx, kind)))
-    here, router, cache = machine.local(kind), Router(kind, (table,) if table else ()), chips.cache_bytes(kind)
+    here, cache = machine.local(kind), chips.cache_bytes(kind)
+    if table:
+        switch.use_table(table)
     names = workloads_ if workloads_ or problems else ["quick" if kind == "cpu" else "small-batch"]
     chosen = chosen_problems(names, problems, ops, kind, quick=False)
     lines, noise = bench.measure(
         bench.chains_of([workloads.load(name) for name in names], chosen, ms),
-        lambda product: router.find(product).route,
-        lambda chain: ChainSession(chain.products, router, cache, load),
+        lambda product: ROUTERS.of(kind).find(product).route,
+        lambda chain: ChainSession(chain.products, cache, load),
         effort,
         lambda line: note(f"{line.label}: {line.speedup:.2f}x"),
     )

@@ -21,23 +21,25 @@ def register(app: typer.Typer) -> None:
         chip: str = typer.Option("", envvar="AUTOTUNE_CHIP", help="Chip whose results to export; default: this one."),
         out: Optional[Path] = typer.Option(None, help="Folder to write to. Default: the user's tables."),
         from_csv: Optional[Path] = typer.Option(None, "--from-csv", help="Results from a CSV instead of the studies."),
+        without: Optional[list[str]] = typer.Option(None, help="Leave this kernel's routes out (repeatable)."),
         workload: Optional[list[str]] = typer.Option(None, help="Only this workload's problems (repeatable)."),
         load: str = typer.Option("chained", help="Which load's results: chained or queued."),
         storage: str = typer.Option("", envvar="AUTOTUNE_STORAGE", help="Any Optuna storage URL. Default: SQLite."),
         json: bool = JSON,
     ) -> None:
         """Write <chip>.json (the routes) and <chip>.csv (their evidence) from what was measured."""
-        from .. import paths
+        from .. import kernels, paths
+        from ..report.kernels import gains
         from ..routing import table
         from ..search import results
 
         folder = out or (from_csv.parent if from_csv else paths.user_tables())
         rows, dropped = _rows(from_csv, chip, load, storage)
-        rows = _only(rows, workload or [])
+        rows = _only(rows, workload or [], [kernels.kernel(name).name for name in without or []])
         if not rows:
             raise AutotuneError("there are no results to export", "run: autotune sweep")
         chip_id = rows[0].chip
-        path = folder / f"{chip_id}.json"
+        path = folder / f"{from_csv.stem if from_csv else chip_id}.json"
         derived = _derive(rows, path)
         table.write_atomically(path.with_suffix(".csv"), results.dumps(rows))
         table.save(derived, path)
@@ -55,17 +57,21 @@ def register(app: typer.Typer) -> None:
                     "routes": derived.count,
                     "routes_not_stock": routed,
                     "left_out": dropped,
+                    "kernels": [vars(each) for each in gains(rows)],
                 }
             )
         else:
             print(f"{path}: {derived.count} routes for {len(derived.families)} families, {routed} of them not stock")
             print(f"{path.with_suffix('.csv')}: {len(rows)} results")
+            for each in gains(rows):
+                print(f"  {each}")
         next_step(f"autotune show --table {path}, or in a program: import autotune; autotune.enable()")
 
 
 def _rows(from_csv: Path | None, chip: str, load: str, storage: str) -> tuple[list[Result], int]:
     """The latest row of each route of the chip's problems, and how many were left out as stale."""
     from .. import kernels
+    from ..search import export as export_
     from ..search import results, space, studies
 
     if from_csv is not None:
@@ -73,39 +79,55 @@ def _rows(from_csv: Path | None, chip: str, load: str, storage: str) -> tuple[li
         if chip and any(row.chip != chip for row in rows):
             raise UsageError(f"{from_csv} is of {rows[0].chip}, not {chip}", "leave --chip out")
         return rows, 0
-    if not chip:
-        from .. import chips, machine
+    from .. import chips, machine
 
+    if not chip:
         chip = chips.here(machine.default_kind())
     url = storage or studies.default_url()
-    latest: dict[tuple[str, str], Result] = {}
+    found: list[Result] = []
     dropped = 0
     try:
-        for row in studies.all_rows(studies.open_storage(url)):
-            if row.chip != chip or row.load != load:
-                continue
-            kernel = kernels.KERNELS.get(row.route.split(" ", 1)[0])
-            if kernel is None or (row.kernel, row.space) != (
-                kernels.fingerprint.of(kernel),
-                space.fingerprint(kernel),
-            ):
-                dropped += 1
-                continue
-            latest[row.problem, row.route] = row
+        every = list(studies.all_rows(studies.open_storage(url)))
     except studies.STORAGE_ERRORS as error:
         raise studies.storage_error(error, url) from None
-    if not latest:
+    if all(row.chip != chip for row in every):
+        local = {chips.here(kind) for kind in ("gpu", "cpu") if machine.has(kind)}
+        chip = chip if chip in local else chips.get(chip).id
+    for row in every:
+        if row.chip != chip or row.load != load:
+            continue
+        kernel = kernels.KERNELS.get(row.route.split(" ", 1)[0])
+        current = kernel and (row.kernel, row.space) == (kernels.fingerprint.of(kernel), space.fingerprint(kernel))
+        if current:
+            found.append(row)
+        else:
+            dropped += 1
+    if not found:
         raise AutotuneError(f"there are no current results of {chip} in {url}", f"run: autotune sweep --chip {chip}")
-    return list(latest.values()), dropped
+    return export_.newest(_one_device(found)), dropped
 
 
-def _only(rows: list[Result], names: list[str]) -> list[Result]:
+def _one_device(rows: list[Result]) -> list[Result]:
+    """The rows of one device, where a storage has those of several of one name: this machine's, if it is among them."""
+    from .. import machine
+
+    identities = {row.origin.key.identity for row in rows}
+    if len(identities) == 1:
+        return rows
+    ours = {machine.local(kind).identity for kind in ("gpu", "cpu") if machine.has(kind)} & identities
+    if len(ours) != 1:
+        raise AutotuneError(
+            f"the storage has results of {len(identities)} devices named {rows[0].chip}", "export on the one you mean"
+        )
+    return [row for row in rows if row.origin.key.identity in ours]
+
+
+def _only(rows: list[Result], names: list[str], without: list[str]) -> list[Result]:
     from ..search import workloads
 
-    if not names:
-        return rows
     wanted = {str(problem) for name in names for problem in workloads.load(name).problems}
-    return [row for row in rows if row.problem in wanted]
+    kept = [row for row in rows if not names or row.problem in wanted]
+    return [row for row in kept if row.route.split(" ", 1)[0] not in without or row.route == "stock"]
 
 
 def _derive(rows: list[Result], path: Path) -> Table:

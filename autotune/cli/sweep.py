@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import typer
 
-from ..errors import INTERRUPTED, OK, UnfitError, UsageError, unknown
+from ..errors import FAILED, INTERRUPTED, OK, UnfitError, UsageError, unknown
 from .output import JSON, emit, next_step, note
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def register(app: typer.Typer) -> None:
             return
         _require_fit(kind, force)
         outcome, url = _run(plan, kind, chip_id, load, timeout, storage)
-        _report(outcome, chip_id, kind, url, json)
-        raise typer.Exit(INTERRUPTED if outcome.stopped == "interrupted" else OK)
+        _report(outcome, chip_id, url, fresh, json)
+        raise typer.Exit(INTERRUPTED if outcome.stopped == "interrupted" else FAILED if outcome.failed else OK)
 
 
 def device_kind(device: str, chip: str = "") -> str:
@@ -206,7 +206,7 @@ class _Stop:
         signal.signal(signal.SIGINT, self._before)
 
 
-def _report(outcome: Outcome, chip_id: str, kind: str, url: str, json: bool) -> None:
+def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool) -> None:
     from ..report.progress import speedup
     from ..search.stats import geometric_mean
 
@@ -219,6 +219,7 @@ def _report(outcome: Outcome, chip_id: str, kind: str, url: str, json: bool) -> 
                 "storage": url,
                 "stopped": outcome.stopped,
                 "left": outcome.left,
+                "stock_failed": {row.problem: row.reason for row in outcome.failed},
                 "rounds_disturbed": outcome.disturbed,
                 "rounds_slowed": outcome.slowed,
                 "problems": [
@@ -246,6 +247,9 @@ def _report(outcome: Outcome, chip_id: str, kind: str, url: str, json: bool) -> 
         note(f"warning: the machine slowed down in {outcome.slowed} rounds, which were measured again")
     if outcome.stopped:
         why = "the budget is spent" if outcome.stopped == "budget" else "interrupted"
-        note(f"{why}; everything measured is saved, {outcome.left} problems are left: run the same command to go on")
+        command = "the same command without --fresh" if fresh else "the same command"
+        note(f"{why}; everything measured is saved, {outcome.left} problems are left: run {command} to go on")
+    for row in outcome.failed:
+        note(f"stock itself failed for {row.problem} ({row.reason}): nothing to compare; the next sweep tries again")
     if outcome.done:
         next_step(f"autotune export --chip {chip_id}")

@@ -6,16 +6,16 @@ import time
 
 import mlx.core as mx
 
-from .. import kernels
 from ..kernels import STOCK, Op, Route
+from ..mlx_ops import ORIGINAL
 from ..problem import Problem
-from ..routing.router import Router
+from ..routing import ops
 from . import operands
 from .base import Accuracy
 from .mlx import MOST_RING_BYTES, distance, stray
 
 ROUTED = Route("routed")
-"""Stands for whatever the routing table says for each product of the chain."""
+"""Stands for the routed ops: whatever a program's own call of each product takes."""
 
 
 class ChainSession:
@@ -25,15 +25,12 @@ class ChainSession:
     like a sweep's chained load (``chained``) or independent of each other (``queued``).
     """
 
-    def __init__(
-        self, products: tuple[Problem, ...], router: Router, cache_bytes: int, load: str = "chained", seed: int = 0
-    ) -> None:
+    def __init__(self, products: tuple[Problem, ...], cache_bytes: int, load: str = "chained", seed: int = 0) -> None:
         self.products = products
         self.load = load
-        self.routes = tuple(router.find(problem).route for problem in products)
         self._ops: dict[Route, list[Op]] = {
-            STOCK: [kernels.build(STOCK, problem) for problem in products],
-            ROUTED: [kernels.build(route, problem) for route, problem in zip(self.routes, products)],
+            STOCK: [ORIGINAL[problem.op] for problem in products],
+            ROUTED: [getattr(ops, problem.op) for problem in products],
         }
         keys = mx.random.split(mx.random.key(seed), 2 * len(products))
         drawn = [operands.draw(problem, keys[2 * i], corner=True) for i, problem in enumerate(products)]

@@ -12,8 +12,9 @@ contiguous; M*parts also lifts small M over the compiled-in ``vector_limit``.
 
 Cost model: the same weight bytes; a loop of K/parts; M*parts*N*parts elements written, one in ``parts`` of them read.
 
-In float16 a partial result beyond 65504 becomes infinite even where the whole sum would not; MLX's own quantized
-split-K (``qmm_t_splitk``, partials in x's dtype) has the same limit. bfloat16 and float32 do not.
+Partial results pass through x's dtype, as in MLX's own quantized split-K (``qmm_t_splitk``): where large ones cancel,
+more is lost than in stock's single sum, and in float16 one beyond 65504 becomes infinite even where the whole sum would
+not. A table without it: ``autotune export --without fold_k``.
 
 Parameters: ``parts``; ``sum``, the dtype in which the ``parts`` partial results are added: ``float32``, or ``native``
 (that of x, one small kernel less).

@@ -73,9 +73,9 @@ _INDICES: dict[tuple[int, int], mx.array] = {}
 
 def _last_repeated(rows: int, extra: int) -> mx.array:
     """0, 1, ..., rows-1, then rows-1 again ``extra`` times; made once, since making it costs more than using it."""
-    key = (rows, extra)
-    if key not in _INDICES:
+    found = _INDICES.get((rows, extra))
+    if found is None:
         if len(_INDICES) > 4096:
             _INDICES.clear()
-        _INDICES[key] = mx.array([*range(rows), *[rows - 1] * extra], dtype=mx.uint32)
-    return _INDICES[key]
+        found = _INDICES[rows, extra] = mx.array([*range(rows), *[rows - 1] * extra], dtype=mx.uint32)
+    return found

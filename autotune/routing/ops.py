@@ -121,7 +121,8 @@ def _first(op: str, memo: dict[Any, Any], a: Any, b: Any, stream: Any) -> Any:
         return ORIGINAL[op]
     resolve.ROUTERS.on_change(forget)
     gpu = on_gpu(stream)
-    return _remember(memo, (a.shape, b.shape, a.itemsize, gpu), resolve.dense(op, a, b, gpu))
+    run = resolve.safely(resolve.dense, ORIGINAL[op], op, a, b, gpu)
+    return _remember(memo, (a.shape, b.shape, a.itemsize, gpu), run)
 
 
 def _first_quantized(x: Any, w: Any, transpose: Any, group_size: Any, bits: Any, mode: Any, stream: Any) -> Any:
@@ -136,5 +137,5 @@ def _first_quantized(x: Any, w: Any, transpose: Any, group_size: Any, bits: Any,
         return _quantized_matmul
     resolve.ROUTERS.on_change(forget)
     gpu = on_gpu(stream)
-    run = resolve.quantized(x, w, transpose, group_size, bits, mode, gpu)
+    run = resolve.safely(resolve.quantized, _quantized_matmul, x, w, transpose, group_size, bits, mode, gpu)
     return _remember(_QUANTIZED, (x.shape, w.shape, x.itemsize, transpose, group_size, bits, mode, gpu), run)

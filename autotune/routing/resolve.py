@@ -8,15 +8,25 @@ both: it is right for both, and linear layers, which are most of what is tuned, 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
 
 from ..mlx_ops import ORIGINAL
 from ..problem import DEFAULTS, MODES, Problem, Quantization
-from .router import ROUTERS
+from .router import ROUTERS, warn_once
 
 _DTYPES = {mx.float32: "f32", mx.float16: "f16", mx.bfloat16: "bf16"}
+
+
+def safely(resolve: Callable[..., Any], stock: Any, *arguments: Any) -> Any:
+    """What ``resolve`` finds, or stock: whatever is wrong with tables, folders or this machine, no call may raise."""
+    try:
+        return resolve(*arguments)
+    except Exception as error:
+        warn_once(f"no route can be looked up ({type(error).__name__}: {error}); stock is used")
+        return stock
 
 
 def dense(op: str, a: Any, b: Any, gpu: bool) -> Any:

@@ -16,7 +16,7 @@ import mlx.core as mx
 from ..errors import TableError
 from ..mlx_ops import ORIGINAL
 from . import ops, table
-from .router import ROUTERS, Router, disabled
+from .router import ROUTERS, Router, disabled, warn_once
 
 _TRACERS = {name: getattr(mx, name) for name in ("compile", "export_function", "exporter") if hasattr(mx, name)}
 _array_matmul = mx.array.__matmul__
@@ -26,17 +26,29 @@ def enable() -> None:
     """Routes the program's own MLX calls: ``mx.matmul``, ``mx.addmm``, ``mx.quantized_matmul`` and ``a @ b``.
 
     Modules that did ``from mlx.core import matmul`` before keep stock. ``AUTOTUNE_DISABLE`` in the environment wins:
-    then nothing is replaced. Traces made with ``shapeless=True`` are run on stock, since they have to hold for shapes
-    that were not looked up. Calling it twice is harmless; :func:`disable` undoes it.
+    then nothing is replaced. Warns once where this machine has no table. Calling it twice is harmless; :func:`disable`
+    undoes it.
+
+    Traces made with ``shapeless=True`` run on stock, since they have to hold for shapes that were not looked up. A
+    function that was decorated with ``mx.compile(shapeless=True)`` before this call is out of reach, and has to run its
+    products inside :func:`stock`.
     """
     if disabled():
         return
     ROUTERS.switch(True)
+    _warn_without_table()
     for op in ORIGINAL:
         setattr(mx, op, getattr(ops, op))
     mx.array.__matmul__ = _routed_matmul  # type: ignore[method-assign]
     for name, trace in _TRACERS.items():
         setattr(mx, name, _shapeless_on_stock(trace))
+
+
+def _warn_without_table() -> None:
+    from ..machine import default_kind
+
+    if not any(verdict.used for verdict in Router(default_kind()).verdicts()):
+        warn_once("no table is for this device, every call goes to stock: run autotune sweep && autotune export")
 
 
 def disable() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from .. import kernels
 from ..errors import AutotuneError
 from ..kernels import STOCK
+from ..problem import Problem
 from ..routing import table
 from ..routing.table import Row, Table
 from . import export, results, space, workloads
@@ -76,7 +78,7 @@ def _derivation(path: Path, text: str, loaded: Table, required: Sequence[str]) -
     csv = path.with_suffix(".csv")
     try:
         rows = results.read(csv)
-        again = export.derive(rows, loaded, loaded.header.workloads, loaded.header.margin)
+        again = export.derive(rows, loaded, loaded.header.workloads)
     except AutotuneError as error:
         yield Finding(BROKEN, str(csv), 1, error.cause, error.remedy)
         return
@@ -84,10 +86,9 @@ def _derivation(path: Path, text: str, loaded: Table, required: Sequence[str]) -
         yield Finding(
             STALE, str(path), 1, f"{path.name} is not what {csv.name} gives", f"run: autotune export --from-csv {csv}"
         )
-    measured = {row.problem for row in rows if row.route == STOCK.kernel}
     for name in dict.fromkeys((*loaded.header.workloads, *required)):
         try:
-            missing = [problem for problem in workloads.load(name).problems if str(problem) not in measured]
+            missing = uncovered(workloads.load(name), rows)
         except AutotuneError as error:
             yield Finding(BROKEN, str(path), 1, error.cause, error.remedy)
             continue
@@ -96,9 +97,23 @@ def _derivation(path: Path, text: str, loaded: Table, required: Sequence[str]) -
                 INCOMPLETE,
                 str(path),
                 1,
-                f"{len(missing)} problems of workload {name} were not measured, such as {missing[0]}",
+                f"{len(missing)} problems of workload {name} were not measured in full, such as {missing[0]}",
                 f"run on {loaded.header.chip.id}: autotune sweep --workload {name} && autotune export",
             )
+
+
+def uncovered(workload: workloads.Workload, rows: Sequence[results.Result]) -> list[Problem]:
+    """The workload's problems that the rows do not cover: stock was not timed, or a legal route has no row at all."""
+    seen: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.route != STOCK.kernel or row.status == results.OK:
+            seen[row.problem].add(row.route)
+    backend = rows[0].backend if rows else ""
+    return [
+        problem
+        for problem in workload.problems
+        if not {str(route) for route in space.legal_routes(problem, backend)} <= seen[str(problem)]
+    ]
 
 
 def _lines(text: str) -> dict[tuple[str, int], int]:

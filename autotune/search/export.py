@@ -29,8 +29,8 @@ MARGIN = 0.03
 """Least gain for which stock is left: threads on MLX's tracker put run-to-run noise at 2 to 3 %."""
 NEARLY = 0.05
 """A tie is no slower than the best by more than this: a wide interval alone does not make a route as good."""
-LEAST_ROUNDS = 3
-"""Rounds below which an interval is too wide to mean anything."""
+LEAST_ROUNDS = 5
+"""More rounds than screening gives at any effort: what has fewer was not in a play-off, which spans two sessions."""
 GAP = 2.0
 """Largest ratio of two measured M between which a route that won at both is used, if its kernel is smooth in M."""
 
@@ -70,6 +70,20 @@ class Measured:
         (first, best), *rest = eligible
         nearly = best.speedup * (1 - NEARLY)
         return [first, *(route for route, row in rest if row.high >= best.low and row.speedup >= nearly)]
+
+
+def newest(rows: Iterable[Result]) -> list[Result]:
+    """For each problem the rows that were measured with the MLX of its newest stock row, the last of each route.
+
+    Rows of an older MLX were compared with another stock; ``rows`` come oldest first.
+    """
+    mlx: dict[str, tuple[str, str]] = {}
+    latest: dict[tuple[str, str, str], Result] = {}
+    for row in rows:
+        latest[row.problem, row.route, row.mlx] = row
+        if row.route == STOCK.kernel and row.status == results.OK:
+            mlx[row.problem] = max(mlx.get(row.problem, ("", "")), (row.date, row.mlx))
+    return [row for (problem, _, version), row in latest.items() if mlx.get(problem, ("", ""))[1] == version]
 
 
 def derive(

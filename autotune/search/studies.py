@@ -71,7 +71,7 @@ def storage_error(error: Exception, url: str) -> AutotuneError:
     )
 
 
-STORAGE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError)
+STORAGE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, OSError)
 
 
 def _first_line(error: Exception) -> str:
@@ -110,14 +110,15 @@ class ProblemStudy:
             self._study.set_user_attr("autotune", identity)
             self._adopt(storage, identity)
 
-    @property
-    def done(self) -> bool:
-        """Whether every legal route of this study's set was dealt and the play-off is over."""
-        return set(self._study.user_attrs.get("done", ())) >= {str(route) for route in self.routes}
+    def done(self, rounds: int) -> bool:
+        """Whether every route of this study's set was dealt, and a play-off of so many rounds is over."""
+        done = self._study.user_attrs.get("done", {})
+        return done.get("rounds", 0) >= rounds and set(done["routes"]) >= {str(route) for route in self.routes}
 
-    def finish(self, limited: bool = False) -> None:
+    def finish(self, rounds: int, limited: bool = False) -> None:
         """Nothing more is to be measured; where the sweep was ``limited``, that is said of what was dealt alone."""
-        self._study.set_user_attr("done", sorted(str(route) for route in (self.rows() if limited else self.routes)))
+        routes = sorted(str(route) for route in (self.rows() if limited else self.routes))
+        self._study.set_user_attr("done", {"rounds": rounds, "routes": routes})
 
     def forget(self) -> None:
         """Deletes the study and starts it anew."""

@@ -23,6 +23,9 @@ from .sampler import Exhausted
 from .stats import NONE, Interval
 from .studies import ProblemStudy
 
+PLAY_OFFS = 2
+"""Play-offs at most: finalists that fall back in one let others come up, which have to be played in turn."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -61,13 +64,15 @@ class Listener(Protocol):
 
 @dataclass
 class Outcome:
-    """What a sweep did. ``stopped`` says why it ended early: ``interrupted``, ``budget`` or empty."""
+    """What a sweep did. ``stopped`` says why it ended early: ``interrupted``, ``budget`` or empty. ``failed`` has the
+    rows of problems where stock itself failed: nothing can be compared with it, and the next sweep tries again."""
 
     done: list[Done] = field(default_factory=list)
     stopped: str = ""
     left: int = 0
     disturbed: int = 0
     slowed: int = 0
+    failed: list[Result] = field(default_factory=list)
 
 
 class Sweep:
@@ -96,24 +101,22 @@ class Sweep:
         self._sleep = sleep
         self._winners: dict[Any, list[Route]] = {}
         self._outcome = Outcome()
+        self._start = 0.0
 
     def run(self) -> Outcome:
-        start = self._clock()
+        self._start = self._clock()
         spent: list[float] = []
         total = len(self._plan.problems)
         for number, problem in enumerate(self._plan.problems, 1):
-            budget = self._plan.budget
-            if self._stop() or (budget and self._clock() - start >= budget):
-                self._outcome.stopped = "interrupted" if self._stop() else "budget"
-                self._outcome.left = total - number + 1
+            if self.stopped():
+                self._end(total - number + 1)
                 break
             eta = sum(spent) / len(spent) * (total - number + 1) if spent else None
             self._listener.started(problem, number, total, eta)
             began = self._clock()
             done = self._tune(problem, began)
             if done is None:
-                self._outcome.stopped = "interrupted"
-                self._outcome.left = total - number + 1
+                self._end(total - number + 1)
                 break
             if not done.resumed:
                 spent.append(done.seconds)
@@ -121,13 +124,22 @@ class Sweep:
             self._listener.finished(done)
         return self._outcome
 
+    def stopped(self) -> bool:
+        """Whether the user asked to stop, or the budget is spent; looked at between measurements."""
+        budget = self._plan.budget
+        return self._stop() or bool(budget and self._clock() - self._start >= budget)
+
+    def _end(self, left: int) -> None:
+        self._outcome.stopped = "interrupted" if self._stop() else "budget"
+        self._outcome.left = left
+
     def _tune(self, problem: Problem, began: float) -> Done | None:
         """One problem, from its study's state to done; None where the user stopped it on the way."""
         routes = space.legal_routes(problem, self._origin.backend, self._plan.kernels)
         study = self._open_study(problem, routes)
-        if self._plan.fresh:
+        if self._plan.fresh or _stock_failed(study):
             study.forget()
-        if study.done:
+        if study.done(self._plan.effort.final):
             return self._conclude(problem, study, began, resumed=True)
         try:
             session = self._device.open(problem, self._seed(problem), self._origin.load)
@@ -139,7 +151,10 @@ class Sweep:
             complete = True
         if not complete:
             return None
-        study.finish(limited=bool(self._plan.trials))
+        if _stock_failed(study):
+            self._outcome.failed.append(study.rows()[STOCK])
+        else:
+            study.finish(self._plan.effort.final, limited=bool(self._plan.trials))
         return self._conclude(problem, study, began, resumed=False)
 
     def _conclude(self, problem: Problem, study: ProblemStudy, began: float, resumed: bool) -> Done:
@@ -189,6 +204,11 @@ class Sweep:
         }
 
 
+def _stock_failed(study: ProblemStudy) -> bool:
+    row = study.rows().get(STOCK)
+    return row is not None and row.status != results.OK
+
+
 class _Tuner:
     """The work on one problem whose session is open."""
 
@@ -205,11 +225,8 @@ class _Tuner:
     def run(self) -> bool:
         """Measures until the set is dealt and the play-off is over; False where the user stopped it."""
         dealt = 0
-        known = self._study.rows().get(STOCK)
-        if known is not None and known.status != results.OK:
-            return True  # nothing can be compared with a stock that fails
         while not self._sweep._plan.trials or dealt < self._sweep._plan.trials:
-            if self._sweep._stop():
+            if self._sweep.stopped():
                 return False
             try:
                 trial, route = self._study.deal(self._sweep.seeds(self._problem), self._sweep._plan.seed)
@@ -221,9 +238,11 @@ class _Tuner:
             self._tell(result)
             if route == STOCK and result.status != results.OK:
                 return True
-        self._play_off()
+        for _ in range(PLAY_OFFS):
+            if not self._play_off():
+                break
         self._count()
-        return not self._sweep._stop() or self._settled()
+        return not self._sweep.stopped() or self._settled()
 
     def _measure(self, route: Route) -> Result:
         error: dict[str, float] = {}
@@ -259,8 +278,8 @@ class _Tuner:
     def _settled(self) -> bool:
         return all(row.rounds >= self._effort.final for row in self._finalists())
 
-    def _play_off(self) -> None:
-        """More rounds for the finalists, half of them in a second session with inputs of its own.
+    def _play_off(self) -> bool:
+        """More rounds for the finalists, half of them in a second session; false where none needs them.
 
         Rounds of one session share its luck: where its buffers lie, which of MLX's cached graphs it meets. Seen on an
         H100: a route 1.2 times as fast as stock in one session and 0.75 times in the next, each with a narrow interval.
@@ -268,18 +287,18 @@ class _Tuner:
         finalists = [row for row in self._finalists() if row.rounds < self._effort.final]
         first = {Route.parse(row.route): self._half(Route.parse(row.route)) for row in finalists if not self._stopped()}
         if self._stopped() or not any(first.values()):
-            return
-        opened = self._reopen()
+            return False
+        if not self._reopen():
+            return False
         for row in finalists:
             route = Route.parse(row.route)
             comparison = first[route]
             if comparison is None or self._stopped():
                 continue
             try:
-                if opened:
-                    again = self._meter.compare(route)
-                    self._meter.settle(again, self._effort.final - len(comparison.ratios))
-                    comparison.extend(again)
+                again = self._meter.compare(route)
+                self._meter.settle(again, self._effort.final - len(comparison.ratios))
+                comparison.extend(again)
             except RouteFailed as failure:
                 self._refuse(route, failure)
                 continue
@@ -288,6 +307,7 @@ class _Tuner:
             )
             self._study.add(route, result)
             self._tell(result)
+        return True
 
     def _half(self, route: Route) -> Comparison | None:
         """A finalist's rounds of this session, up to half of the final number; None where it failed."""
@@ -314,7 +334,7 @@ class _Tuner:
         self._study.add(route, self._sweep.untimed(self._problem, route, results.FAILED, str(failure)))
 
     def _stopped(self) -> bool:
-        return self._sweep._stop()
+        return self._sweep.stopped()
 
     def _count(self) -> None:
         """Adds what this session's meter met to the sweep's outcome."""

@@ -48,6 +48,9 @@ class TestSpeedup:
     def test_a_gain(self):
         assert speedup(FAST) == "pad multiple=8 fill=zeros 3x [2.96, 3.04]"
 
+    def test_a_small_gain(self):
+        assert speedup(timed(WIDE, 3, PAD, 100, 120)).startswith("pad multiple=8 fill=zeros 1.2x [")
+
     def test_one_round_has_no_bounds(self):
         assert speedup(timed(WIDE, 3, PAD, 40, 120, rounds=1)) == "pad multiple=8 fill=zeros 3x"
 

@@ -301,6 +301,12 @@ class TestCoverage:
         assert finding.text == f"2 problems of workload {name} were not measured, such as {missing}"
         assert finding.remedy == f"run on h100: autotune sweep --workload {name} && autotune export"
 
+    def test_a_problem_without_stock_was_not_measured(self, path, workload):
+        rows = [*ROWS, row(5, PAD, 2.0)]
+        table.save(export.derive(rows), path)
+        path.with_suffix(".csv").write_text(results.dumps(rows), "utf-8")
+        assert kinds(check(path, [workload(1, 5)])) == [(INCOMPLETE, 1)]
+
     def test_the_header_binds(self, path):
         table.save(export.derive(ROWS, workloads=("quick",)), path)
         assert kinds(check(path)) == [(INCOMPLETE, 1)]

@@ -114,6 +114,16 @@ class TestTies:
         before = derive([stock(3), row(3, PAD, 2.0)])
         assert one(row(3, PAD, 1.7, 0.1), row(3, REPEAT, 2.0, 0.1), incumbent=before) == REPEAT
 
+    def test_an_incumbent_keeps_its_own_evidence(self):
+        rows = [stock(3), row(3, PAD, 1.95, 0.1), row(3, REPEAT, 2.0, 0.1)]
+        (found,) = derive(rows, derive([stock(3), row(3, PAD, 2.0)])).rows(WIDE)
+        assert (str(found.route), found.speedup, found.low) == (PAD, 1.95, 1.85)
+
+    def test_an_incumbent_holds_no_farther_than_its_interval(self):
+        before = derive([each for m in (3, 4) for each in (stock(m), row(m, PAD, 2.0))])
+        rows = [each for m in (2, 5) for each in (stock(m), row(m, PAD, 1.95, 0.1), row(m, REPEAT, 2.0, 0.1))]
+        assert routes(rows, incumbent=before) == [(2, 2, REPEAT), (5, 5, REPEAT)]
+
     def test_a_wide_interval_alone_is_no_tie(self):
         before = derive([stock(3), row(3, PAD, 2.0)])
         for speedup, kept in ((1.91, PAD), (1.89, REPEAT)):

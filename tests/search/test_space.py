@@ -198,8 +198,8 @@ class TestBadFiles:
 
     @pytest.mark.parametrize(
         "parts",
-        [[2, 4], 4, None, {"values": 4}, {"values": None}, {"metal": [4]}],
-        ids=["a list", "a number", "nothing", "one value", "no value", "a backend alone"],
+        [[2, 4], 4, None, {"values": 4}, {"values": None}, {"metal": [4]}, {"values": [2], "metal": 4}],
+        ids=["a list", "a number", "nothing", "one value", "no value", "a backend alone", "a backend's one value"],
     )
     def test_values_in_another_shape(self, declare, parts):
         declare({"split_k": {"parts": parts}})

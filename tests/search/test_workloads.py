@@ -183,7 +183,7 @@ class TestSlips:
     def test_a_key(self, write, text, said):
         assert refused(write(text)).startswith(said)
 
-    @pytest.mark.parametrize("m", ["4", "[0]", "[-1]", "[1.5]", '["1"]', "null", "{1: 2}", "[true]"])
+    @pytest.mark.parametrize("m", ["4", "[0]", "[1, 0]", "[-1]", "[1.5]", '["1"]', "null", "{1: 2}", "[true]"])
     def test_m(self, write, m):
         assert "mine.yaml, group 1: m must be a list of numbers from 1 up" in refused(write(group(m=m)))
 
@@ -218,8 +218,9 @@ class TestSlips:
             "name: mine\ngroups: []\nchains: 3\n",
             "name: mine\ngroups: []\nchains: [{label: a, products: 3}]\n",
             "name: mine\ngroups: []\nchains: [{label: a, products: [3]}]\n",
+            "name: mine\ngroups: []\nchains: [{label: a, products: []}]\n",
         ],
-        ids=["shapes null", "shapes 128", "groups 3", "chains 3", "products 3", "a product 3"],
+        ids=["shapes null", "shapes 128", "groups 3", "chains 3", "products 3", "a product 3", "no products"],
     )
     def test_something_else_than_a_list(self, write, text):
         assert "mine.yaml" in refused(write(text))
