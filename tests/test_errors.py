@@ -1,7 +1,7 @@
 import pytest
 
 from autotune import errors
-from autotune.errors import AutotuneError, StaleError, TableError, UnfitError, UsageError, unknown
+from autotune.errors import AutotuneError, TableError, UnfitError, UsageError, unknown
 
 
 def test_message_is_one_line_of_cause_and_remedy():
@@ -20,7 +20,6 @@ def test_message_is_one_line_of_cause_and_remedy():
         (AutotuneError, errors.FAILED),
         (TableError, errors.FAILED),
         (UsageError, errors.USAGE),
-        (StaleError, errors.STALE),
         (UnfitError, errors.UNFIT),
     ],
 )

@@ -146,9 +146,12 @@ class Sweep:
             tuner = _Tuner(self, problem, study, session)
             complete = tuner.run()
         except RouteFailed as error:
-            # Stock itself, or the inputs: nothing to compare with, so nothing to tune.
-            study.add(STOCK, self.untimed(problem, STOCK, results.FAILED, str(error)))
-            complete = True
+            # Stock itself, or the inputs: nothing to compare with, so nothing to tune. What is known stays.
+            failure = self.untimed(problem, STOCK, results.FAILED, str(error))
+            if STOCK not in study.rows():
+                study.add(STOCK, failure)
+            self._outcome.failed.append(failure)
+            return self._conclude(problem, study, began, resumed=False)
         if not complete:
             return None
         if _stock_failed(study):

@@ -90,7 +90,7 @@ def test_the_first_table_with_the_family_decides():
 
 def test_layouts_that_a_call_cannot_tell_apart():
     nn = DENSE.replace("nt", "nn")
-    one, other = [row(3, 8, "chunk rows=2", 1.4)], [row(3, 8, "split_k parts=4", 1.4)]
+    one, other = [row(3, 8, "chunk rows=2", 1.4)], [row(3, 8, "upcast", 1.4)]
     assert layout_note(make({DENSE: one}), problem(DENSE, 4)) == ""
     assert layout_note(make({DENSE: one, nn: one}), problem(DENSE, 4)) == ""
     assert "takes stock" in layout_note(make({DENSE: one, nn: other}), problem(DENSE, 4))

@@ -16,7 +16,7 @@ from autotune.routing.router import ROUTERS, Router, Routers
 pytestmark = pytest.mark.usefixtures("shipped_tables")
 
 FAMILY = "matmul N=64 K=256 bf16 nt"
-PAD, CHUNK, SPLIT = "pad multiple=8 fill=zeros", "chunk rows=8", "split_k parts=2"
+PAD, CHUNK, SPLIT = "pad multiple=8 fill=zeros", "chunk rows=8", "upcast"
 
 
 def problem(m: int, family: str = FAMILY) -> Problem:
@@ -240,7 +240,7 @@ class TestFreshness:
             assert [route(tuned, m) for m in (1, 2, 3, 6, 6)] == ["stock"] * 5
             assert route(Router("cpu"), 3) == "stock"
         assert len(texts) == 1
-        assert all(each in texts[0] for each in (part, str(path), "2 routes", "autotune sweep"))
+        assert all(each in texts[0] for each in (part, str(path), "autotune sweep"))
 
     def test_a_stale_route_does_not_take_the_others_with_it(self, write_table, isolated):
         rows = [(1, 3, PAD, {"kernel": "0123456789ab"}), (5, 7, PAD)]

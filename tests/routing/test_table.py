@@ -22,7 +22,7 @@ FAMILIES = {
         table_row(8, 8, "stock"),
         table_row(9, 12, "chunk rows=8", {"speedup": [1.25, 1.125, 1.375], "at": 11}),
     ],
-    DENSE: [table_row(1, 4, "split_k parts=2")],
+    DENSE: [table_row(1, 4, "upcast")],
     "addmm N=64 K=256 B=3 bf16 nn full": [table_row(3, 3, "upcast")],
 }
 

@@ -146,20 +146,20 @@ class TestResume(OnDisk):
 
     def test_done_is_remembered(self, reopen):
         study = reopen()
-        assert not study.done
+        assert not study.done(8)
         dealt(study)
-        assert not study.done
-        study.finish()
-        assert study.done
-        assert reopen().done
+        assert not study.done(8)
+        study.finish(8)
+        assert study.done(8)
+        assert reopen().done(8)
 
     def test_done_for_some_routes_is_not_done_for_more(self, reopen):
         study = reopen(routes=[STOCK, PAD])
         dealt(study)
-        study.finish()
-        assert reopen(routes=[STOCK, PAD]).done
-        assert reopen(routes=[STOCK]).done
-        assert not reopen().done
+        study.finish(8)
+        assert reopen(routes=[STOCK, PAD]).done(8)
+        assert reopen(routes=[STOCK]).done(8)
+        assert not reopen().done(8)
 
     def test_a_study_of_some_routes_goes_on_with_more(self, reopen):
         dealt(reopen(routes=[STOCK, PAD]))
@@ -232,20 +232,20 @@ class TestAdoption:
     def test_a_changed_kernel_costs_its_own_rows_alone(self, reopen, change):
         study = reopen()
         measure(study, {STOCK: 1.0, PAD: 2.0, OTHER: 0.5, UPCAST: 1.5})
-        study.finish()
+        study.finish(8)
         known = study.rows()
         change("pad")
         again = reopen()
         assert again.rows() == {route: known[route] for route in (STOCK, OTHER, UPCAST)}
-        assert not again.done
+        assert not again.done(8)
         assert dealt(again) == [PAD]
 
     def test_a_kernel_of_another_op_changes_nothing(self, reopen, change):
         study = reopen()
         dealt(study)
-        study.finish()
+        study.finish(8)
         change("dequantize")
-        assert reopen().done
+        assert reopen().done(8)
 
     def test_a_changed_stock_leaves_nothing_to_compare_with(self, reopen, change):
         dealt(reopen())
@@ -269,11 +269,11 @@ class TestAdoption:
     def test_going_back_finds_the_old_study(self, reopen, change):
         study = reopen()
         dealt(study)
-        study.finish()
+        study.finish(8)
         change("pad")
-        assert not reopen().done
+        assert not reopen().done(8)
         change()
-        assert reopen().done
+        assert reopen().done(8)
 
     def test_through_two_changes(self, reopen, change):
         measure(reopen(), {STOCK: 1.0, PAD: 2.0, OTHER: 0.5, UPCAST: 1.5})
@@ -301,12 +301,12 @@ class TestForget:
     def test_starts_anew(self, reopen):
         study = reopen()
         dealt(study)
-        study.finish()
+        study.finish(8)
         study.forget()
-        assert not study.done
+        assert not study.done(8)
         assert not study.rows()
         again = reopen()
-        assert not again.done
+        assert not again.done(8)
         assert set(dealt(again)) == set(ROUTES)
 
     def test_others_stay(self, reopen):

@@ -307,11 +307,13 @@ class TestFailures:
         assert lab.rows()["stock"].reason.startswith(f"{kind}: ")
         assert list(lab.table().families) == [str(NEXT.family)]
 
-    def test_and_is_known_afterwards(self, lab):
-        lab.sweep(failures={"stock": "crashed"})
-        outcome, device = lab.sweep(failures={"stock": "crashed"})
-        assert outcome.done[0].resumed
-        assert not device.opened
+    def test_and_is_tried_again_by_the_next_sweep(self, lab):
+        """A moment without memory must not keep a problem untuned for good."""
+        outcome, _ = lab.sweep(failures={"stock": "crashed"})
+        assert [row.problem for row in outcome.failed] == [str(PROBLEM)]
+        again, _ = lab.sweep()
+        assert not again.failed
+        assert set(lab.rows()) == {str(route) for route in ROUTES}
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_session_that_does_not_open_again_loses_nothing(self, lab, kind):
@@ -442,14 +444,15 @@ class TestLimits:
         assert set(lab.rows()) == {str(route) for route in ROUTES}
         assert not {route for route in checked(first) if route != "stock"} & set(checked(second))
 
-    def test_a_budget_ends_it_between_problems(self, lab):
+    def test_a_budget_ends_it_between_measurements(self, lab):
         problems = [PROBLEM.with_m(m) for m in (3, 4, 5)]
         _, device = in_memory().sweep()
         outcome, _ = lab.sweep(problems=problems, budget=0.5 * device.now)
-        assert (outcome.stopped, outcome.left, len(outcome.done)) == ("budget", 2, 1)
+        assert (outcome.stopped, outcome.left, len(outcome.done)) == ("budget", 3, 0)
+        assert 1 < len(lab.rows()) < len(ROUTES)
         again, _ = lab.sweep(problems=problems, budget=100 * device.now)
         assert (again.stopped, again.left) == ("", 0)
-        assert [done.resumed for done in again.done] == [True, False, False]
+        assert len(again.done) == 3
 
     def test_no_budget_is_no_limit(self, lab):
         outcome, _ = lab.sweep(problems=[PROBLEM.with_m(m) for m in (3, 4, 5)], trials=1)
