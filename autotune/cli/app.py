@@ -6,13 +6,14 @@ Results go to stdout, everything for people to stderr. Modules that a command ne
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Optional
 
 import typer
 
 from .._version import __version__
-from ..errors import EXIT_CODES, INTERRUPTED, UNFIT, AutotuneError
+from ..errors import EXIT_CODES, INTERRUPTED, OK, UNFIT, AutotuneError
 from . import bench, check, devices, diff, explain, export, show, sweep
 
 app = typer.Typer(
@@ -60,10 +61,12 @@ def main() -> None:
     except KeyboardInterrupt:
         print("autotune: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
+    except SystemExit as end:
         # The reader of our output has left (`| head`): nothing is wrong, and there is nobody to tell.
-        sys.stderr.close()
-        sys.exit(0)
+        if isinstance(end.__context__, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(OK)
+        raise
 
 
 if __name__ == "__main__":

@@ -183,6 +183,15 @@ class TestFinding:
         assert lab.rows()[CHUNK].status == PRUNED
         assert lab.rows()[CHUNK].rounds == 1
 
+    def test_what_a_fast_incumbent_makes_hopeless_gets_no_round(self, lab):
+        lab.sweep(planted(**{PAD: 2e-4}), problems=(PROBLEM, NEXT))
+        others = {route: row for route, row in lab.rows(NEXT).items() if route not in ("stock", PAD)}
+        assert {(row.status, row.rounds) for row in others.values()} == {(PRUNED, 1)}
+
+    def test_takes_the_time_that_it_took(self, lab):
+        outcome, device = lab.sweep()
+        assert outcome.done[0].seconds == device.now > 0
+
     def test_every_problem_gets_its_own(self, lab):
         def seconds(problem, route):
             return 4e-4 if (problem.m, str(route)) in ((3, PAD), (4, UPCAST)) else 1e-3
@@ -277,6 +286,19 @@ class TestFailures:
         outcome, _ = lab.sweep(device=device, log=log)
         assert lab.rows()[PAD].status == FAILED
         assert outcome.done[0].best.route == REPEAT
+
+    def test_a_finalist_that_fails_in_the_first_session_is_no_finalist_of_the_second(self, lab):
+        device, log = FakeDevice(planted(**{PAD: 4e-4, REPEAT: 5e-4})), Log()
+
+        def fail(where, key):
+            told = {result.route for result in log.results}
+            if key == PAD and PAD in told and len(device.opened) == 1:
+                raise RouteFailed("crashed", "as the test wants it")
+
+        device.fail = fail
+        outcome, _ = lab.sweep(device=device, log=log)
+        assert lab.rows()[PAD].status == FAILED
+        assert (outcome.done[0].best.route, outcome.done[0].best.rounds) == (REPEAT, QUICK.final)
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_second_session_that_does_not_open_keeps_what_the_first_one_knows(self, lab, kind):
@@ -405,6 +427,12 @@ class TestResume:
         assert not again.stopped
         assert lab.rows()[PAD].rounds == lab.rows()[REPEAT].rounds == QUICK.final
 
+    def test_stopped_when_all_is_done(self, lab):
+        outcome, _ = lab.sweep(log=Log(len(ROUTES) + 1))
+        assert (outcome.stopped, len(outcome.done)) == ("", 1)
+        assert lab.rows()[PAD].rounds == QUICK.final
+        assert lab.sweep()[0].done[0].resumed
+
     def test_fresh_measures_again(self, lab):
         lab.sweep(planted(**{PAD: 4e-4}))
         outcome, device = lab.sweep(planted(**{UPCAST: 4e-4}), fresh=True)
@@ -514,6 +542,11 @@ class TestNoise:
     def test_what_the_machine_did_is_counted(self, lab):
         outcome, _ = lab.sweep(planted(**{PAD: 4e-4}))
         assert (outcome.disturbed, outcome.slowed) == (0, 0)
+        once = FakeDevice(planted(**{PAD: 4e-4}))
+        # Stock is calibrated twice in three evaluations each; the seventh is the first of the first round.
+        once.drift = lambda now: 1.6 if len(once.timed) == 7 else 1.0
+        outcome, _ = lab.sweep(device=once, fresh=True)
+        assert (outcome.disturbed, outcome.slowed) == (1, 0)
         steps = FakeDevice(planted(**{PAD: 4e-4}), drift=lambda now: 1.0 if now % 0.05 < 0.045 else 1.6)
         outcome, _ = lab.sweep(device=steps, fresh=True)
         assert outcome.disturbed > 0
@@ -540,6 +573,14 @@ class TestListener:
         assert best[0] is None
         assert best[-1] == PAD
         assert "stock" not in best
+
+    def test_the_time_that_is_left_is_that_of_the_problems_so_far(self, lab):
+        log = Log()
+        problems = [PROBLEM.with_m(m) for m in (3, 4, 5)]
+        outcome, _ = lab.sweep(problems=problems, log=log)
+        first, second, _ = (done.seconds for done in outcome.done)
+        etas = [event[4] for event in log.events if event[0] == "started"]
+        assert etas == [None, pytest.approx(2 * first), pytest.approx((first + second) / 2)]
 
     def test_known_problems_do_not_count_for_the_time_that_is_left(self, lab):
         lab.sweep()
