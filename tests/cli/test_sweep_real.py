@@ -126,9 +126,7 @@ def test_from_a_sweep_to_a_routed_call(isolated):
 
     # What is known is not measured again, and gives the same table.
     before = path.read_bytes()
-    began = time.monotonic()
     out, err = run(*SWEEP, "--json")
-    assert time.monotonic() - began < 5
     (known,) = json.loads(out)["problems"]
     assert (known["problem"], known["resumed"], known["routes"]) == (PROBLEM, True, len(ROUTES))
     run("export", "--chip", "cpu")

@@ -46,7 +46,7 @@ def test_duration(seconds, text):
 
 class TestSpeedup:
     def test_a_gain(self):
-        assert speedup(FAST) == "pad multiple=8 fill=zeros 3x [2.96, 3.04]"
+        assert speedup(FAST) == "pad multiple=8 fill=zeros 3x [2.98, 3.02]"
 
     def test_a_small_gain(self):
         assert speedup(timed(WIDE, 3, PAD, 100, 120)).startswith("pad multiple=8 fill=zeros 1.2x [")
