@@ -44,6 +44,10 @@ _LATER = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
+
+
 def __getattr__(name: str) -> object:
     """Loads a name when it is first asked for (PEP 562) and keeps it, so that later uses cost nothing.
 

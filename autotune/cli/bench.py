@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ..search.bench import Bench
     from ..search.measure import Effort
 
+NOISY = 0.2
+"""Noise floor beyond which a run is not worth reading."""
 FORMATS = ("text", "markdown", "csv", "json")
 
 
@@ -47,7 +49,11 @@ def register(app: typer.Typer) -> None:
             if name not in known:
                 raise unknown(what, name, known)
         if from_json is not None:
-            print(_render(_read(from_json), format))
+            earlier = _read(from_json)
+            if json or format == "json":
+                emit(report.to_json(earlier))
+            else:
+                print(_render(earlier, format))
             return
         kind = device_kind(device)
         done = _run(kind, workload or [], problem or [], op or [], m or [], table, EFFORTS[effort], load)
@@ -60,6 +66,8 @@ def register(app: typer.Typer) -> None:
             next_step("autotune sweep && autotune export")
         else:
             next_step("autotune explain 'PROBLEM' says why a route was chosen")
+        if done.noise > NOISY:
+            note(f"warning: stock was {done.noise:.0%} from itself; the machine was busy and these numbers say little")
         for line in done.wrong:
             note(f"wrong: {line.label} by {line.route} is {line.apart:.2g} from stock's result, relative to its norm")
         raise typer.Exit(WRONG if done.wrong else REGRESSION if fail_on_regression and done.regressions else OK)
@@ -99,12 +107,14 @@ def _run(
     from .. import chips, machine
     from ..devices.chain import ChainSession
     from ..routing import switch
-    from ..routing.router import ROUTERS
+    from ..routing.router import ROUTERS, disabled
     from ..search import bench, workloads
     from .sweep import chosen_problems
 
     mx.set_default_device(mx.Device(getattr(mx, kind)))
     here, cache = machine.local(kind), chips.cache_bytes(kind)
+    if disabled():
+        raise UsageError("AUTOTUNE_DISABLE keeps every call on stock", "unset it to measure routes")
     if table:
         switch.use_table(table)
     names = workloads_ if workloads_ or problems else ["quick" if kind == "cpu" else "small-batch"]

@@ -30,11 +30,14 @@ def register(app: typer.Typer) -> None:
         """Check tables without a GPU: schema, fingerprints, evidence, coverage, and that their CSV gives them."""
         import gc
 
+        from ..search import workloads
         from ..search.check import check as findings_of
 
         gc.disable()  # a large table makes half a million objects that all stay: a quarter of the time went to looking
         if format not in FORMATS:
             raise unknown("format", format, FORMATS)
+        for name in workload or []:
+            workloads.load(name)  # a misspelt name is the caller's mistake, not the tables'
         files = _files(tables or [])
         findings = [finding for file in files for finding in findings_of(file, workload or [], mlx)]
         failed = [finding for finding in findings if finding.fails]
@@ -43,8 +46,9 @@ def register(app: typer.Typer) -> None:
         else:
             for finding in findings:
                 print(_github(finding) if format == "github" else _text(finding))
-            print(f"{len(files)} tables checked: {'current' if not failed else f'{len(failed)} findings'}")
-        if failed:
+            names = ", ".join(file.name for file in files) or "no tables"
+            print(f"checked {names}: {'current' if not failed else f'{len(failed)} to mend'}")
+        if failed and failed[0].remedy.startswith("run"):
             next_step(failed[0].remedy.removeprefix("run: "))
         raise typer.Exit(STALE if failed else OK)
 

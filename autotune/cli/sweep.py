@@ -207,11 +207,12 @@ class _Stop:
 
 
 def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool) -> None:
+    from ..kernels import STOCK
     from ..report.progress import speedup
     from ..search.stats import geometric_mean
 
-    gains = [max(1.0, done.best.low) for done in outcome.done if done.best and done.best.low]
-    faster = sum(gain > 1.03 for gain in gains)
+    gains = [done.best.low if done.best and done.chosen != STOCK else 1.0 for done in outcome.done]
+    faster = sum(done.chosen != STOCK for done in outcome.done)
     if json:
         emit(
             {
@@ -225,6 +226,7 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool) -
                 "problems": [
                     {
                         "problem": str(done.problem),
+                        "route": str(done.chosen),
                         "best": done.best.route if done.best else "",
                         "speedup": [done.best.speedup, done.best.low, done.best.high] if done.best else None,
                         "routes": done.routes,
@@ -238,7 +240,7 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool) -
     else:
         width = max((len(str(done.problem)) for done in outcome.done), default=0)
         for done in outcome.done:
-            print(f"{done.problem!s:{width}}  {speedup(done.best)}")
+            print(f"{done.problem!s:{width}}  {speedup(done.best, chosen=done.chosen != STOCK)}")
         if gains:
             print(
                 f"{faster} of {len(gains)} problems gain; geometric mean of lower bounds {geometric_mean(gains):.2f}x"

@@ -56,7 +56,8 @@ def look_up(table: Table, problem: Problem, mlx: str | None = None) -> LookUp:
         return LookUp(STOCK, f"{place} has {row.route}, which is not legal at M={problem.m}", row, grade)
     if tables.is_stock(row):
         gain, margin = tables.speedup(tables.evidence(row)), tables.per_cent(table.header.margin)
-        return LookUp(STOCK, f"{place} keeps stock: its best rival's {gain} does not clear {margin}", row, grade)
+        bar = f"{margin} and that problem's own noise, or was in no play-off"
+        return LookUp(STOCK, f"{place} keeps stock: its best rival's {gain} does not clear {bar}", row, grade)
     return LookUp(row.route, f"{place} says so", row, grade)
 
 

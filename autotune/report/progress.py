@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..kernels import STOCK
 from ..problem import Problem
 from ..search.results import Result
 from ..search.sweep import Done
@@ -15,13 +16,14 @@ EVERY = 5.0
 """Seconds between plain lines: often enough to see life, seldom enough for a log."""
 
 
-def speedup(result: Result | None) -> str:
-    """``pad multiple=8 3.10x [3.02, 3.19]``; stock, where the best of the others is no faster or none was timed."""
+def speedup(result: Result | None, chosen: bool = True) -> str:
+    """``pad multiple=8 3.10x [3.02, 3.19]``; stock, where the best of the others is no faster, was not
+    ``chosen`` for its evidence, or none was timed."""
     if result is None:
         return "stock (no other route was timed)"
     bounds = f" [{result.low:.3g}, {result.high:.3g}]" if result.rounds > 1 else ""
     text = f"{result.route} {result.speedup:.3g}x{bounds}"
-    return text if result.speedup > 1 else f"stock (next best: {text})"
+    return text if chosen and result.speedup > 1 else f"stock (next best: {text})"
 
 
 def duration(seconds: float) -> str:
@@ -58,7 +60,7 @@ class Lines:
     def finished(self, done: Done) -> None:
         how = "known" if done.resumed else f"{done.seconds:.1f} s"
         refused = f", {done.refused} refused" if done.refused else ""
-        self._say(f"{self._where}: {speedup(done.best)} ({done.routes} routes{refused}, {how})")
+        self._say(f"{self._where}: {speedup(done.best, done.chosen != STOCK)} ({done.routes} routes{refused}, {how})")
 
     def close(self) -> None:
         """Nothing to clean up."""
@@ -98,7 +100,8 @@ class Live:
     def finished(self, done: Done) -> None:
         self._progress.advance(self._task)
         if not done.resumed:
-            self._progress.console.print(f"{done.problem}: {speedup(done.best)}", soft_wrap=True)
+            said = speedup(done.best, done.chosen != STOCK)
+            self._progress.console.print(f"{done.problem}: {said}", soft_wrap=True)
 
     def close(self) -> None:
         self._progress.stop()

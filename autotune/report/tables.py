@@ -196,7 +196,7 @@ def facts(header: Header, rows: Sequence[Row]) -> dict[str, str]:
         "MLX": f"{versions} on {systems}" if rows else "",
         "load": _LOADS.get(header.load, header.load),
         "margin": f"{per_cent(header.margin)}: a route is taken only where its speedup's lower bound clears that",
-        "noise": f"{per_cent(header.noise)}: the farthest that stock was from itself",
+        "noise": f"{per_cent(header.noise)}: how far stock was from itself, the median over the problems",
     }
 
 

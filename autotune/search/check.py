@@ -51,20 +51,23 @@ def check(path: Path, required: Sequence[str] = (), mlx: str = "") -> list[Findi
     except (OSError, UnicodeDecodeError) as error:
         return [Finding(BROKEN, str(path), 1, f"{path} cannot be read ({error})", "restore it")]
     lines = _lines(text)
+    spaces = {name: space.fingerprint(kernel) for name, kernel in kernels.KERNELS.items()}
     found = list(_derivation(path, text, loaded, required))
     for family, rows in families:
         for row in rows:
-            found += _route(str(path), lines.get((family, row.first), 1), family, row, loaded, mlx)
+            found += _route(str(path), lines.get((family, row.first), 1), family, row, loaded, mlx, spaces)
     return found
 
 
-def _route(path: str, line: int, family: str, row: Row, loaded: Table, mlx: str) -> Iterator[Finding]:
+def _route(
+    path: str, line: int, family: str, row: Row, loaded: Table, mlx: str, spaces: dict[str, str]
+) -> Iterator[Finding]:
     where = f"{family}, M={row.first}..{row.last}, {row.route}"
     kernel = kernels.kernel(row.route.kernel)
     again = f"run on {loaded.header.chip.id}: autotune sweep && autotune export"
     if kernels.fingerprint.of(kernel) != row.kernel:
         yield Finding(STALE, path, line, f"{where}: kernel {kernel.name} changed since it was measured", again)
-    elif space.fingerprint(kernel) != row.space:
+    elif spaces[kernel.name] != row.space:
         yield Finding(STALE, path, line, f"{where}: the space of {kernel.name} changed since it was searched", again)
     if row.route != STOCK and row.low < 1 + loaded.header.margin:
         bound = f"its own evidence puts the speedup as low as {row.low:.3g}"

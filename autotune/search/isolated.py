@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from .. import machine
@@ -24,6 +25,11 @@ from ..errors import UnfitError
 from ..kernels import Route
 from ..problem import Problem
 
+# Started so that it imports the very package that runs here: `-m` would take a folder of that name beside the user.
+_START = f"""import sys
+sys.path[0] = {str(Path(__file__).resolve().parents[2])!r}
+from autotune.search import worker
+worker.main(sys.argv[1:])"""
 PATIENCE = 120.0
 """Seconds without an answer after which a route has hung; a first compile on a GPU takes up to tens of seconds."""
 
@@ -34,7 +40,7 @@ class IsolatedDevice:
     def __init__(self, kind: str, cache_bytes: int, patience: float = PATIENCE, modules: Sequence[str] = ()) -> None:
         """``modules`` are imported in the worker first: kernels of the user's own may register there."""
         self.machine = machine.local(kind)
-        self._command = [sys.executable, "-m", "autotune.search.worker", kind, str(cache_bytes), *modules]
+        self._command = [sys.executable, "-c", _START, kind, str(cache_bytes), *modules]
         self._patience = patience
         self._process: subprocess.Popen[str] | None = None
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the device

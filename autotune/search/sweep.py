@@ -17,6 +17,7 @@ from ..devices.base import Accuracy, Device, RouteFailed, Session
 from ..kernels import STOCK, Route
 from ..problem import Problem
 from . import accuracy, results, space
+from .export import MARGIN, Measured
 from .measure import Comparison, Effort, Meter
 from .results import Origin, Result
 from .sampler import Exhausted
@@ -42,7 +43,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Done:
-    """One problem's outcome: the best row that is not stock (None if nothing could be timed), and how it went."""
+    """One problem's outcome: the best row that is not stock (None if nothing could be timed), and how it went.
+
+    ``chosen`` is the route that an export would take, before ties with the neighbouring M are broken.
+    """
 
     problem: Problem
     best: Result | None
@@ -50,6 +54,7 @@ class Done:
     refused: int
     resumed: bool
     seconds: float
+    chosen: Route = STOCK
 
 
 class Listener(Protocol):
@@ -167,7 +172,10 @@ class Sweep:
         best = max(timed, key=lambda row: row.low, default=None)
         ranked = sorted(timed, key=lambda row: -row.speedup)
         self._winners[problem.family] = [Route.parse(row.route) for row in ranked[:3]]
-        return Done(problem, best, len(rows), refused, resumed, self._clock() - began)
+        timed_stock = STOCK in rows and rows[STOCK].status == results.OK
+        chosen = Measured(problem, rows).ties(MARGIN)[0] if timed_stock else STOCK
+        best = rows[chosen] if chosen != STOCK else best
+        return Done(problem, best, len(rows), refused, resumed, self._clock() - began, chosen)
 
     def _seed(self, problem: Problem) -> int:
         """A seed for the problem's inputs: another one for each problem, the same for the same plan."""
@@ -289,8 +297,10 @@ class _Tuner:
         """
         finalists = [row for row in self._finalists() if row.rounds < self._effort.final]
         first = {Route.parse(row.route): self._half(Route.parse(row.route)) for row in finalists if not self._stopped()}
-        if self._stopped() or not any(first.values()):
+        if self._stopped() or not finalists:
             return False
+        if not any(first.values()):
+            return True  # all of them failed: the next ones come up
         if not self._reopen():
             return False
         for row in finalists:

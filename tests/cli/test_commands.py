@@ -397,22 +397,22 @@ class TestBlockedFolder:
 class TestCheck:
     def test_a_clean_table(self, call, exported):
         ended = call("check", str(exported))
-        assert ended == (OK, "1 tables checked: current\n", "")
+        assert ended == (OK, "checked h100.json: current\n", "")
 
     @pytest.mark.parametrize("name", ["folder", "csv"])
     def test_by_its_folder_or_its_csv(self, call, exported, name):
         path = exported.parent if name == "folder" else exported.with_suffix(".csv")
-        assert call("check", str(path)).out == "1 tables checked: current\n"
+        assert call("check", str(path)).out == "checked h100.json: current\n"
 
     def test_the_tables_of_this_folder_by_default(self, call, exported, monkeypatch):
         exported.parent.rename(exported.parent.parent / "tuned_tables")
         monkeypatch.chdir(exported.parent.parent)
-        assert call("check").out == "1 tables checked: current\n"
+        assert call("check").out == "checked h100.json: current\n"
 
     def test_no_tables(self, call, tmp_path):
         (tmp_path / "none").mkdir()
         ended = call("check", str(tmp_path / "none"))
-        assert (ended.code, ended.out) == (OK, "0 tables checked: current\n")
+        assert (ended.code, ended.out) == (OK, "checked no tables: current\n")
         assert "no tables in" in ended.err
 
     def test_another_mlx_is_advice(self, call, exported):
@@ -420,7 +420,7 @@ class TestCheck:
         assert ended.code == OK
         assert f"{exported}:" in ended.out
         assert ": recheck: " in ended.out
-        assert ended.out.endswith("1 tables checked: current\n")
+        assert ended.out.endswith("checked h100.json: current\n")
 
     @pytest.fixture
     def edited(self, exported):
@@ -435,7 +435,7 @@ class TestCheck:
         assert ended.out.splitlines() == [
             f"{edited}:1: stale: h100.json is not what h100.csv gives "
             f"(run: autotune export --from-csv {edited.with_suffix('.csv')})",
-            "1 tables checked: 1 findings",
+            "checked h100.json: 1 to mend",
         ]
         assert ended.err == f"next: autotune export --from-csv {edited.with_suffix('.csv')}\n"
 

@@ -329,6 +329,8 @@ class TestForOptuna(OnDisk):
         assert found.study_name.startswith("fake mlx-0.32.4 chained matmul M=3 N=64 K=64 f16 nt ")
         assert found.best_params == {"kernel": "pad", "pad.multiple": 4, "pad.fill": "zeros"}
         assert found.best_value == 0.5
+        study.add(UPCAST, row(UPCAST, 4.0))
+        assert (found.best_value, found.best_params) == (0.25, {"kernel": "upcast"})
 
     def test_states(self, reopen):
         study = reopen()
