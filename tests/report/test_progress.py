@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from autotune.kernels import STOCK, Route
+from autotune.kernels import Route
 from autotune.report import progress
 from autotune.report.progress import Lines, Live, duration, speedup
 from autotune.search.results import FAILED
@@ -23,7 +23,7 @@ class Log(Lines):
 
 
 def done(best=FAST, refused=0, resumed=False, seconds=12.34):
-    return Done(PROBLEM, best, 14, refused, resumed, seconds, Route.parse(best.route) if best else STOCK)
+    return Done(PROBLEM, best, 14, refused, resumed, seconds, Route.parse(best.route if best else STOCK))
 
 
 @pytest.mark.parametrize(
