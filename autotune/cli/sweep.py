@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
         quick: bool = typer.Option(False, "--quick", help="The quick workload at quick effort: about a minute."),
         effort: str = typer.Option("", help="quick, standard (default) or full: time spent on each route."),
         budget: str = typer.Option("", help="Stop after this long, such as 90s, 20m or 2h; sweep again to go on."),
-        trials: int = typer.Option(0, min=0, help="At most this many routes a problem (0: all)."),
+        trials: int = typer.Option(0, min=0, help="At most this many further routes a problem (0: all)."),
         seed: int = typer.Option(0, help="Seed of inputs and of the order of routes."),
         load: str = typer.Option("chained", help="chained (as in decoding) or queued (independent calls)."),
         timeout: float = typer.Option(120.0, min=1.0, help="Seconds without an answer after which a route has hung."),
@@ -161,6 +161,8 @@ def _run(plan: Plan, kind: str, chip_id: str, load: str, timeout: float, storage
 
     stop = _Stop()
     url = storage or studies.default_url()
+    count = f"{len(plan.problems)} problem{'s' if len(plan.problems) != 1 else ''}"
+    note(f"{chip_id}: {count} at effort {plan.effort.name}, {load} load; what is measured is kept in {url}")
     with lock.exclusive(paths.user_data()):
         opened = studies.open_storage(url)
         target = IsolatedDevice(kind, chips.cache_bytes(kind), timeout)

@@ -9,6 +9,8 @@ import mlx.core as mx
 
 from ..problem import Problem
 
+MOST_SETS = 4096
+"""Sets of weights at most: tiny ones would take seconds to make, and no more than 512 are used in one evaluation."""
 DTYPES = {"f32": mx.float32, "f16": mx.float16, "bf16": mx.bfloat16}
 
 
@@ -91,7 +93,7 @@ def ring(problem: Problem, cache_bytes: int, most_bytes: int, key: mx.array) -> 
     call's weights have left the cache when their turn comes again; no more than ``most_bytes`` together. They make the
     first element of the result zero (see :func:`linked`)."""
     one = problem.weight_bytes
-    count = max(2, min(-(-3 * cache_bytes // one), max(2, most_bytes // one)))
+    count = max(2, min(-(-3 * cache_bytes // one), most_bytes // one, MOST_SETS))
     first = weights(problem, key, corner=True)
     sets = [first]
     for _ in range(count - 1):

@@ -120,7 +120,7 @@ def derive(
     header = Header(
         origin.key,
         origin.source,
-        max(versions, key=_numbers),
+        max(versions, key=lambda version: (_numbers(version), version)),
         origin.load,
         margin,
         float(f"{median(noises):.3g}") if noises else 0.0,

@@ -124,7 +124,8 @@ class IsolatedDevice:
         self.close()
         self._errors.seek(0)
         said = self._errors.read().decode(errors="replace").strip().splitlines()
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        known = {number.value: number.name for number in signal.Signals}
+        how = known.get(-code, f"signal {-code}") if code < 0 else f"exit code {code}"
         return RouteFailed("crashed", f"{how}{': ' + said[-1] if said else ''}")
 
 

@@ -338,9 +338,10 @@ class _Tuner:
         seed = self._sweep._seed(self._problem) + 1
         try:
             self._session = self._sweep._device.open(self._problem, seed, self._sweep._origin.load)
+            self._meter = Meter(self._session, self._effort, self._sweep._sleep)
+            self._meter.compare(STOCK)  # should stock fail here, that is no finalist's fault
         except RouteFailed:
             return False
-        self._meter = Meter(self._session, self._effort, self._sweep._sleep)
         return True
 
     def _refuse(self, route: Route, failure: RouteFailed) -> None:
