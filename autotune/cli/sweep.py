@@ -161,10 +161,10 @@ def _run(plan: Plan, kind: str, chip_id: str, load: str, timeout: float, storage
 
     stop = _Stop()
     url = storage or studies.default_url()
-    count = f"{len(plan.problems)} problem{'s' if len(plan.problems) != 1 else ''}"
-    note(f"{chip_id}: {count} at effort {plan.effort.name}, {load} load; what is measured is kept in {url}")
     with lock.exclusive(paths.user_data()):
         opened = studies.open_storage(url)
+        count = f"{len(plan.problems)} problem{'s' if len(plan.problems) != 1 else ''}"
+        note(f"{chip_id}: {count} at effort {plan.effort.name}, {load} load; what is measured is kept in {url}")
         target = IsolatedDevice(kind, chips.cache_bytes(kind), timeout)
         origin = Origin.of(chip_id, target.machine, __version__, load)
         progress = listener()
