@@ -23,7 +23,6 @@ from ..routing.table import ChipKey
 from .stats import Interval, p95, speedup, spread
 
 OK, PRUNED, INACCURATE, FAILED = "ok", "pruned", "inaccurate", "failed"
-STATUSES = (OK, PRUNED, INACCURATE, FAILED)
 
 
 @dataclass(frozen=True)
