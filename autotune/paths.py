@@ -41,3 +41,13 @@ def user_data() -> Path:
 def user_tables() -> Path:
     """Where ``autotune export`` writes by default and the router looks before the shipped tables."""
     return user_data() / "tables"
+
+
+def user_cache() -> Path:
+    """What can be made again at some cost: ``AUTOTUNE_CACHE``, else the platform's custom. Not created here."""
+    if given := os.environ.get("AUTOTUNE_CACHE"):
+        return Path(given).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "autotune"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "autotune"

@@ -120,13 +120,16 @@ def _kernels(names: list[str]) -> tuple[str, ...]:
 
 
 def _describe(plan: Plan, kind: str, json: bool) -> None:
-    from ..machine import backend
+    from .. import kernels
+    from ..machine import backend, local
     from ..search import space
 
     routes = 0
     for problem in plan.problems:
-        legal = len(space.legal_routes(problem, backend(kind), plan.kernels))
-        routes += min(legal, plan.trials) if plan.trials else legal
+        legal = space.legal_routes(problem, backend(kind), plan.kernels, local(kind).nax)
+        searched = sum(kernels.kernel(route.kernel).searched for route in legal)
+        dealt = len(legal) - searched + min(searched, plan.effort.searched)
+        routes += min(dealt, plan.trials) if plan.trials else dealt
     effort = plan.effort
     # Four evaluations a round, as many again to warm up and calibrate, and the play-off's further rounds.
     evaluations = routes * (4 * effort.screen + 4) + len(plan.problems) * 4 * effort.final * (1 + effort.finalists)

@@ -12,13 +12,16 @@ from .base import STOCK, Config, Kernel, Op, Parameter, Route
 from .chunk import Chunk
 from .dequantize import Dequantize
 from .fold_k import FoldK
+from .gemv import Gemv
 from .pad import Pad
+from .qmv import Qmv
 from .split_k import SplitK
 from .stock import Stock
 from .upcast import Upcast
 
 KERNELS: dict[str, Kernel] = {
-    kernel.name: kernel for kernel in (Stock(), Pad(), Chunk(), Dequantize(), SplitK(), FoldK(), Upcast())
+    kernel.name: kernel
+    for kernel in (Stock(), Pad(), Chunk(), Dequantize(), SplitK(), FoldK(), Upcast(), Qmv(), Gemv())
 }
 
 __all__ = [
@@ -33,6 +36,7 @@ __all__ = [
     "build",
     "fingerprint",
     "kernel",
+    "probe",
 ]
 
 
@@ -52,3 +56,8 @@ def accepts(route: Route, problem: Problem) -> bool:
 def build(route: Route, problem: Problem) -> Op:
     """The route as a callable with the op's signature."""
     return kernel(route.kernel).build(problem, route.config)
+
+
+def probe(route: Route, problem: Problem) -> None:
+    """Tries the route out where its kernel needs it; raises what goes wrong (see :meth:`Kernel.probe`)."""
+    kernel(route.kernel).probe(problem, route.config)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Union
 
 from ..errors import UsageError
@@ -79,7 +80,9 @@ class Kernel:
 
     ``parameters`` is ordered: a config lists its values in that order. ``accuracy`` is the largest error, as a multiple
     of the stock op's, with which the kernel may still be used. ``smooth`` says that what it gains over stock changes
-    little from one M to the next, so that a route which won at two measured M may be used between them.
+    little from one M to the next, so that a route which won at two measured M may be used between them. ``backends``
+    are those of MLX that it runs on; ``nax`` says that it needs the GPU's neural accelerators; ``searched`` that its
+    space is too large to be measured whole, and is searched as far as a sweep's effort goes.
     """
 
     name: str = ""
@@ -88,6 +91,9 @@ class Kernel:
     parameters: Mapping[str, Parameter] = {}
     accuracy: float = 2.0
     smooth: bool = False
+    backends: tuple[str, ...] = ("metal", "cuda", "cpu")
+    nax: bool = False
+    searched: bool = False
 
     def accepts(self, problem: Problem, config: Config) -> bool:
         """Whether the config lies in the declared space and is legal for the problem."""
@@ -113,6 +119,17 @@ class Kernel:
         """
         raise NotImplementedError
 
+    def runs_on(self, backend: str, nax: bool) -> bool:
+        """Whether a device of this backend, with usable neural accelerators or without, can run the kernel at all."""
+        return backend in self.backends and (nax or not self.nax)
+
+    def probe(self, problem: Problem, config: Config) -> None:
+        """Tries a config out where that is needed before its first use. Raises what goes wrong. Stock ops need none."""
+
     def sources(self) -> Iterable[str]:
         """Modules whose text decides what the kernel computes: a change there makes its measurements stale."""
         return (type(self).__module__,)
+
+    def files(self) -> Iterable[Path]:
+        """Files in other languages of which the same is true."""
+        return ()

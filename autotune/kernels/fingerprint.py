@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from .base import Kernel
+from .launch import short
 
 _DEAF = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER}
 _MARKS = {tokenize.INDENT: ">", tokenize.DEDENT: "<", tokenize.NEWLINE: ";"}
@@ -22,15 +23,17 @@ _MARKS = {tokenize.INDENT: ">", tokenize.DEDENT: "<", tokenize.NEWLINE: ";"}
 
 def of(kernel: Kernel) -> str:
     """Twelve hexadecimal digits; equal for equal code on every Python version."""
-    return _of(tuple(kernel.sources()))
+    return _of(tuple(kernel.sources()), tuple(kernel.files()))
 
 
 @cache
-def _of(modules: tuple[str, ...]) -> str:
+def _of(modules: tuple[str, ...], files: tuple[Path, ...]) -> str:
     digest = hashlib.sha256()
     for name in modules:
         path = importlib.import_module(name).__file__
         digest.update(normalized(Path(str(path)).read_text("utf-8")).encode())
+    for file in files:
+        digest.update(short(file.read_text("utf-8")).encode())
     return digest.hexdigest()[:12]
 
 

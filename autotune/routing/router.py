@@ -194,6 +194,7 @@ class Routers:
         if route == STOCK or (problem.family, route) in self._broken:
             return stock
         try:
+            kernels.probe(route, problem)
             return self._guarded(kernels.build(route, problem), stock, problem.family, route)
         except Exception as error:
             self._retire(problem.family, route, error)

@@ -106,16 +106,19 @@ def _derivation(path: Path, text: str, loaded: Table, required: Sequence[str]) -
 
 
 def uncovered(workload: workloads.Workload, rows: Sequence[results.Result]) -> list[Problem]:
-    """The workload's problems that the rows do not cover: stock was not timed, or a legal route has no row at all."""
+    """The workload's problems that the rows do not cover: stock was not timed, or a legal route has no row at all.
+
+    Kernels whose spaces are searched are not asked for: how far a search went is the sweep's to say.
+    """
     seen: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         if row.route != STOCK.kernel or row.status == results.OK:
             seen[row.problem].add(row.route)
-    backend = rows[0].backend if rows else ""
+    backend, whole = rows[0].backend if rows else "", space.dealt_out()
     return [
         problem
         for problem in workload.problems
-        if not {str(route) for route in space.legal_routes(problem, backend)} <= seen[str(problem)]
+        if not {str(route) for route in space.legal_routes(problem, backend, whole)} <= seen[str(problem)]
     ]
 
 

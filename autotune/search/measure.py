@@ -23,7 +23,8 @@ class Effort:
     """How much time to spend on a problem.
 
     ``seconds`` is the least length of one evaluation (many calls); ``screen`` and ``final`` are rounds for a candidate
-    and for a finalist; ``finalists`` how many enter the play-off.
+    and for a finalist; ``finalists`` how many enter the play-off; ``searched`` how many routes are measured of kernels
+    whose spaces are searched.
     """
 
     name: str
@@ -31,14 +32,15 @@ class Effort:
     screen: int
     final: int
     finalists: int
+    searched: int = 0
 
 
 EFFORTS = {
     effort.name: effort
     for effort in (
-        Effort("quick", 0.004, 2, 5, 2),
-        Effort("standard", 0.01, 3, 8, 3),
-        Effort("full", 0.03, 4, 16, 4),
+        Effort("quick", 0.004, 2, 5, 2, 24),
+        Effort("standard", 0.01, 3, 8, 3, 120),
+        Effort("full", 0.03, 4, 16, 4, 600),
     )
 }
 

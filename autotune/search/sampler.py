@@ -4,14 +4,16 @@ Optuna's own samplers propose a value for each parameter by itself, which on con
 repetition. This one picks a whole route from the enumerated set and answers Optuna's questions about single parameters
 from it, so that studies, storage, pruning and dashboards work as usual.
 
-Order: stock first, then the ``seeds`` (winners of neighbouring problems), then the rest shuffled under ``seed``. The
-sets of this version are small enough to be dealt out; a set that is not is cut short by the trial budget.
+Order: stock first, then the ``seeds`` (winners of neighbouring problems), then the kernels whose spaces are measured
+whole, shuffled under ``seed``, then the searched ones, shuffled and in turns, so that each gets its share of a budget.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import optuna
@@ -33,12 +35,17 @@ class Exhausted(Exception):
 class LegalSetSampler(BaseSampler):
     """Deals the routes of a legal set, each once for a study, across restarts."""
 
-    def __init__(self, routes: Sequence[Route], seeds: Sequence[Route] = (), seed: int = 0) -> None:
+    def __init__(
+        self, routes: Sequence[Route], seeds: Sequence[Route] = (), seed: int = 0, searched: int | None = None
+    ) -> None:
+        """``searched``: how many routes of searched kernels are dealt in all; None for no limit."""
+        legal = set(routes)
         rest = [route for route in routes if route != STOCK]
         random.Random(seed).shuffle(rest)
-        first = [route for route in dict.fromkeys(seeds) if route in rest]
-        self._order = [route for route in (STOCK, *first, *rest) if route in routes]
-        self._order = list(dict.fromkeys(self._order))
+        rest = [route for route in rest if not _searched(route)] + _in_turns(filter(_searched, rest))
+        order = [route for route in (STOCK, *seeds, *rest) if route in legal]
+        self._order = list(dict.fromkeys(order))
+        self._most = len(self._order) if searched is None else searched
         self._dealt: dict[int, Route] = {}
 
     def next_route(self, study: Study, besides: int = -1) -> Route:
@@ -48,8 +55,9 @@ class LegalSetSampler(BaseSampler):
             for trial in study.get_trials(deepcopy=False)
             if trial.number != besides and IN_VAIN not in trial.user_attrs
         }
+        left = self._most - sum(route is not None and _searched(route) for route in seen)
         for route in self._order:
-            if route not in seen:
+            if route not in seen and (left > 0 or not _searched(route)):
                 return route
         raise Exhausted
 
@@ -68,6 +76,19 @@ class LegalSetSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         return _params(self._dealt[trial.number])[param_name]
+
+
+def _searched(route: Route) -> bool:
+    return kernel(route.kernel).searched
+
+
+def _in_turns(routes: Iterable[Route]) -> list[Route]:
+    """The routes with their kernels taking turns, each kernel's in the order given."""
+    by_kernel: dict[str, list[Route]] = defaultdict(list)
+    for route in routes:
+        by_kernel[route.kernel].append(route)
+    rounds = zip_longest(*(by_kernel[name] for name in sorted(by_kernel)))
+    return [route for each in rounds for route in each if route is not None]
 
 
 def suggest(trial: Trial, routes: Sequence[Route]) -> Route:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +28,46 @@ Values = dict[str, dict[str, list[Any]]]
 _BACKENDS = ("metal", "cuda", "cpu")
 
 
-def legal_routes(problem: Problem, backend: str, only: Iterable[str] = ()) -> list[Route]:
+def legal_routes(problem: Problem, backend: str, only: Iterable[str] = (), nax: bool = False) -> list[Route]:
     """All legal routes of the problem, stock first; of configs that do the same work for it, one.
 
-    ``only`` names kernels to keep (stock always stays: it is what others are compared with).
+    ``only`` names kernels to keep (stock always stays: it is what others are compared with); ``nax`` says whether the
+    device's neural accelerators can be used.
     """
     chosen = set(only) or set(kernels.KERNELS)
     routes = [STOCK]
     for kernel in kernels.KERNELS.values():
-        if kernel.name in chosen and kernel.name != STOCK.kernel and problem.op in kernel.ops:
-            routes += _legal(kernel, problem, backend)
+        if kernel.name in chosen and kernel.name != STOCK.kernel and kernel.runs_on(backend, nax):
+            routes += legal_set(kernel, problem, backend)
     return routes
 
 
-def _legal(kernel: Kernel, problem: Problem, backend: str) -> list[Route]:
+def dealt_out() -> list[str]:
+    """The kernels whose spaces a sweep measures whole."""
+    return [kernel.name for kernel in kernels.KERNELS.values() if not kernel.searched]
+
+
+def legal_set(kernel: Kernel, problem: Problem, backend: str) -> tuple[Route, ...]:
     """The kernel's routes. Of configs that do the same work the last one stays: the largest multiple of a padding, say,
     which is the one that serves most of the neighbouring M."""
+    if problem.op not in kernel.ops:
+        return ()
+    return _legal(kernel, problem, tuple(tuple(values) for values in candidates(kernel, backend)))
+
+
+def raw_size(kernel: Kernel, backend: str) -> int:
+    """Points of the declared space before legality."""
+    return math.prod(len(values) for values in candidates(kernel, backend))
+
+
+@lru_cache(maxsize=1024)
+def _legal(kernel: Kernel, problem: Problem, values: tuple[tuple[Any, ...], ...]) -> tuple[Route, ...]:
     by_work: dict[object, Route] = {}
-    for values in itertools.product(*candidates(kernel, backend)):
-        config = dict(zip(kernel.parameters, values))
+    for point in itertools.product(*values):
+        config = dict(zip(kernel.parameters, point))
         if kernel.accepts(problem, config):
             by_work[kernel.same(problem, config)] = Route.of(kernel.name, config)
-    return list(by_work.values())
+    return tuple(by_work.values())
 
 
 def candidates(kernel: Kernel, backend: str) -> list[list[Any]]:

@@ -100,7 +100,7 @@ class ProblemStudy:
         self.problem = problem
         self.routes = list(routes)
         # A study's choices must stay the same, whichever of the kernels a sweep is asked for.
-        self._every = list(dict.fromkeys([*space.legal_routes(problem, origin.backend), *routes]))
+        self._every = list(dict.fromkeys([*space.legal_routes(problem, origin.backend, nax=origin.nax), *routes]))
         identity = _identity(problem, origin)
         self._study = optuna.create_study(
             storage=storage, study_name=_name(problem, origin, identity), load_if_exists=True, direction="minimize"
@@ -110,15 +110,22 @@ class ProblemStudy:
             self._study.set_user_attr("autotune", identity)
             self._adopt(storage, identity)
 
-    def done(self, rounds: int) -> bool:
-        """Whether every route of this study's set was dealt, and a play-off of so many rounds is over."""
+    def done(self, rounds: int, searched: int = 0) -> bool:
+        """Whether every route of this study's set was dealt, of the searched kernels' routes as many as ``searched``
+        (or all there are), and a play-off of so many rounds is over."""
         done = self._study.user_attrs.get("done", {})
-        return done.get("rounds", 0) >= rounds and set(done["routes"]) >= {str(route) for route in self.routes}
+        if done.get("rounds", 0) < rounds:
+            return False
+        known = set(done["routes"])
+        whole = [str(route) for route in self.routes if not kernels.kernel(route.kernel).searched]
+        others = {str(route) for route in self.routes}.difference(whole)
+        return known >= set(whole) and len(known & others) >= min(searched, len(others))
 
     def finish(self, rounds: int, limited: bool = False) -> None:
         """Nothing more is to be measured; where the sweep was ``limited``, that is said of what was dealt alone."""
-        routes = sorted(str(route) for route in (self.rows() if limited else self.routes))
-        self._study.set_user_attr("done", {"rounds": rounds, "routes": routes})
+        dealt = self.rows()
+        routes = [r for r in self.routes if r in dealt or not (limited or kernels.kernel(r.kernel).searched)]
+        self._study.set_user_attr("done", {"rounds": rounds, "routes": sorted(map(str, routes))})
 
     def forget(self) -> None:
         """Deletes the study and starts it anew."""
@@ -127,9 +134,10 @@ class ProblemStudy:
         self._study = optuna.create_study(storage=storage, study_name=name, direction="minimize")
         self._study.set_user_attr("autotune", attrs["autotune"])
 
-    def deal(self, seeds: Sequence[Route], seed: int) -> tuple[Trial, Route]:
-        """The next route to measure. Raises :class:`autotune.search.sampler.Exhausted`."""
-        sampler = LegalSetSampler(self.routes, seeds, seed)
+    def deal(self, seeds: Sequence[Route], seed: int, searched: int = 0) -> tuple[Trial, Route]:
+        """The next route to measure, of searched kernels' routes no more than ``searched`` in all. Raises
+        :class:`autotune.search.sampler.Exhausted`."""
+        sampler = LegalSetSampler(self.routes, seeds, seed, searched)
         sampler.next_route(self._study)
         self._study.sampler = sampler
         trial = self._study.ask()

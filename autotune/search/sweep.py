@@ -140,11 +140,11 @@ class Sweep:
 
     def _tune(self, problem: Problem, began: float) -> Done | None:
         """One problem, from its study's state to done; None where the user stopped it on the way."""
-        routes = space.legal_routes(problem, self._origin.backend, self._plan.kernels)
+        routes = space.legal_routes(problem, self._origin.backend, self._plan.kernels, self._origin.nax)
         study = self._open_study(problem, routes)
         if self._plan.fresh or _stock_failed(study):
             study.forget()
-        if study.done(self._plan.effort.final):
+        if study.done(self._plan.effort.final, self._plan.effort.searched):
             return self._conclude(problem, study, began, resumed=True)
         try:
             session = self._device.open(problem, self._seed(problem), self._origin.load)
@@ -240,7 +240,9 @@ class _Tuner:
             if self._sweep.stopped():
                 return False
             try:
-                trial, route = self._study.deal(self._sweep.seeds(self._problem), self._sweep._plan.seed)
+                trial, route = self._study.deal(
+                    self._sweep.seeds(self._problem), self._sweep._plan.seed, self._effort.searched
+                )
             except Exhausted:
                 break
             result = self._measure(route)

@@ -477,7 +477,7 @@ class TestCheck:
         assert "problems of workload small-batch were not measured in full" in ended.out
 
     def test_what_export_wrote_of_a_workload_is_held_to_it(self, call, tmp_path, monkeypatch):
-        monkeypatch.setattr(space, "legal_routes", lambda problem, backend: [Route.parse("stock")])
+        monkeypatch.setattr(space, "legal_routes", lambda *_: [Route.parse("stock")])
         problems = workloads.load("quick").problems
         rows = [row(problem.m, STOCK, 100, family=str(problem.family)) for problem in problems]
         csv = tmp_path / "h100.csv"

@@ -294,11 +294,11 @@ class TestCoverage:
     @pytest.fixture(autouse=True)
     def few_routes(self, monkeypatch):
         """A problem is covered as soon as stock was timed, unless a test says what else is legal."""
-        monkeypatch.setattr(space, "legal_routes", lambda problem, backend: [Route.parse("stock")])
+        monkeypatch.setattr(space, "legal_routes", lambda *_: [Route.parse("stock")])
 
     def test_a_legal_route_without_a_row_is_not_covered(self, path, workload, monkeypatch):
         legal = [Route.parse("stock"), Route.parse(str(PAD)), Route.parse("chunk rows=1")]
-        monkeypatch.setattr(space, "legal_routes", lambda problem, backend: legal)
+        monkeypatch.setattr(space, "legal_routes", lambda *_: legal)
         assert kinds(check(path, [workload(3)])) == [(INCOMPLETE, 1)]
 
     def test_a_workload_that_was_measured(self, path, workload):

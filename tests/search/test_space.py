@@ -30,7 +30,8 @@ PROBLEMS = [
 @pytest.fixture
 def declare(monkeypatch, tmp_path):
     """Writes a file of spaces that stands for the project's; a dict is dumped as YAML."""
-    shipped = yaml.safe_load((paths.configs() / "spaces" / "compositions.yaml").read_text("utf-8"))
+    files = sorted((paths.configs() / "spaces").glob("*.yaml"))
+    shipped = {name: each for file in files for name, each in yaml.safe_load(file.read_text("utf-8")).items()}
     folder = tmp_path / "configs" / "spaces"
     folder.mkdir(parents=True)
     monkeypatch.setattr("autotune.paths.configs", lambda: folder.parent)
@@ -69,6 +70,8 @@ class TestLegalSet:
         }
         for kernel in kernels.KERNELS.values():
             for values in itertools.product(*space.candidates(kernel, backend)):
+                if not kernel.runs_on(backend, nax=False):
+                    break
                 config = dict(zip(kernel.parameters, values))
                 if kernel.accepts(problem, config):
                     assert (kernel.name, kernel.same(problem, config)) in work
@@ -89,6 +92,22 @@ class TestLegalSet:
     def test_has_more_than_stock_for_a_problem_that_matters(self):
         names = {route.kernel for route in space.legal_routes(PROBLEMS[1], "cuda")}
         assert names == {"stock", "pad", "chunk", "dequantize", "fold_k", "upcast"}
+
+
+    def test_our_metal_kernels_are_offered_on_metal_alone(self):
+        for backend in BACKENDS:
+            names = {route.kernel for route in space.legal_routes(PROBLEMS[1], backend)}
+            assert ("qmv" in names) == (backend == "metal")
+
+    def test_kernels_for_the_neural_accelerators_need_them(self):
+        for problem in PROBLEMS:
+            plain, nax = (space.legal_routes(problem, "metal", nax=nax) for nax in (False, True))
+            assert not any(kernels.kernel(route.kernel).nax for route in plain)
+            assert set(plain) == {route for route in nax if not kernels.kernel(route.kernel).nax}
+
+    def test_what_is_dealt_out_is_small(self):
+        for problem in PROBLEMS:
+            assert len(space.legal_routes(problem, "metal", space.dealt_out())) < 60
 
 
 class TestOnly:

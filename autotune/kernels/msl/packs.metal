@@ -1,0 +1,75 @@
+// Packs of quantized weights: VALUES consecutive weights of BITS bits each, as MLX stores them.
+//
+// Whatever the number of bits, MLX's packed rows are one little-endian stream: weight i is the BITS bits from bit i * BITS
+// on, and 32 weights fill BITS words exactly. That is the whole format for 2, 3, 4, 5, 6 and 8 bits; only how wide the
+// loads of a pack can be depends on them. Weights are turned into float once and multiplied as often as there are rows.
+//
+// Constants: BITS, VALUES, GROUP, and one of AFFINE, MXFP4, NVFP4, MXFP8 is 1.
+
+#define PACK_BITS (VALUES * BITS)
+#define PACK_WORDS ((PACK_BITS + 31) / 32)
+
+#if PACK_BITS % 32 == 0
+typedef uint pack_unit;
+#define UNIT_BITS 32
+#elif PACK_BITS % 16 == 0
+typedef ushort pack_unit;
+#define UNIT_BITS 16
+#else
+typedef uchar pack_unit;
+#define UNIT_BITS 8
+#endif
+#define PACK_UNITS (PACK_BITS / UNIT_BITS)
+
+#if AFFINE
+typedef T scale_type;
+#else
+typedef uchar scale_type;
+#endif
+
+// The pack at `from`, in words.
+inline void load_pack(const device pack_unit* from, thread uint* words) {
+#pragma unroll
+  for (int i = 0; i < PACK_WORDS; i++) {
+    words[i] = 0;
+  }
+#pragma unroll
+  for (int i = 0; i < PACK_UNITS; i++) {
+    words[i * UNIT_BITS / 32] |= uint(from[i]) << (i * UNIT_BITS % 32);
+  }
+}
+
+// The bits of weight i of a pack.
+inline uint code_of(const thread uint* words, int i) {
+  const int bit = i * BITS;
+  uint code = words[bit / 32] >> (bit % 32);
+  if (bit % 32 + BITS > 32) {
+    code |= words[bit / 32 + 1] << (32 - bit % 32);
+  }
+  return code & ((1u << BITS) - 1u);
+}
+
+// A weight before its group's scale, and for floating-point weights short of the power of two in scale_of. An E2M1 or
+// E4M3 code moved to the top of a half is that value times 2^-14 or 2^-8, subnormal codes included.
+inline float weight_of(uint code) {
+#if AFFINE
+  return float(code);
+#elif MXFP8
+  return float(as_type<half>(ushort(((code & 0x80u) << 8) | ((code & 0x7fu) << 7))));
+#else
+  return float(as_type<half>(ushort(((code & 8u) << 12) | ((code & 7u) << 9))));
+#endif
+}
+
+// The factor of a group. E8M0 scales are powers of two, 2^(s - 127), the smallest of them subnormal in float32.
+inline float scale_of(scale_type s) {
+#if AFFINE
+  return float(s);
+#elif NVFP4
+  return float(as_type<half>(ushort((uint(s) & 0x7fu) << 7))) * (256.0f * 16384.0f);
+#elif MXFP4
+  return as_type<float>(s == 0 ? 0x00400000u : uint(s) << 23) * 16384.0f;
+#else
+  return as_type<float>(s == 0 ? 0x00400000u : uint(s) << 23) * 256.0f;
+#endif
+}

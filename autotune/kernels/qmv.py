@@ -1,0 +1,103 @@
+"""Quantized matrix-vector product for a few rows: each pack of weights is unpacked once for V rows of x.
+
+Why it pays: with one row a product is bound by reading the weights. A vector kernel that runs once for each row of x
+finds the weights in cache again, but unpacks them again too. On an M4 Pro the published times (ml-explore/mlx #3553)
+fit a memory bound up to M = 2 and, from M = 3 on, a bound that grows with every row: the arithmetic of unpacking. Here
+V rows of x stay in registers and share each unpacked weight, so that another row costs its multiplications alone.
+
+Cost model: ceil(M / v) passes; a pass takes the larger of weight bytes / bandwidth and N K (unpack + v) operations.
+
+Parameters: ``v``, rows of x that share an unpacked weight; ``rows`` of w for each simdgroup, which share the loads of
+x; ``simdgroups`` in a threadgroup; ``split``, how many of them share K; ``values`` of a row that a lane takes at once;
+``stage``, whether x goes through threadgroup memory.
+
+Serves transposed weights of all of MLX's modes and any M; made for M up to 16.
+
+Source of the idea: MLX's ``qmv`` (the layout of lanes over a row) and its ``gemv_wide`` (rows of x in registers, for
+dense weights); AWQ's and Marlin's small-batch kernels unpack once for all rows as well.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import mlx.core as mx
+
+from ..problem import Problem
+from . import launch
+from .base import Config, Parameter
+from .family import LANES, THREADGROUP_BYTES, THREADS, TYPES, Family, Settled, rows_of, tiles
+
+MOST_ROWS = 64
+"""Rows of x beyond which a matrix-vector kernel is not worth measuring."""
+MOST_REGISTERS = 96
+"""Values of x and sums that a lane may hold, v * (values + rows): beyond, registers spill to memory. An Apple GPU's
+thread has 128 registers of 32 bits at full occupancy of 1,024 threads per core slot; unpacking needs the rest."""
+
+
+class Qmv(Family):
+    name = "qmv"
+    summary = "quantized matrix-vector kernel that unpacks each weight once for several rows of x"
+    ops = ("quantized_matmul",)
+    smooth = True
+    texts = ("packs", "qmv")
+    parameters = {
+        "v": Parameter(1, 16),
+        "rows": Parameter(1, 8),
+        "simdgroups": Parameter(1, 32),
+        "split": Parameter(1, 16),
+        "values": Parameter(8, 32),
+        "stage": Parameter(0, 1),
+    }
+
+    def legal(self, problem: Problem, config: Config) -> bool:
+        q = problem.quantization
+        v, rows, simdgroups, split, values, _ = (int(config[name]) for name in self.parameters)
+        return (
+            q is not None
+            and problem.layout == "nt"
+            and problem.batch == 1
+            and q.bits > 1
+            and problem.m <= MOST_ROWS
+            and v <= problem.m + 1
+            and values in (8, 16, 32)
+            and q.group_size % values == 0
+            and simdgroups % split == 0
+            and simdgroups * LANES <= THREADS
+            and v * (values + rows) <= MOST_REGISTERS
+            and self.threadgroup_bytes(config) <= THREADGROUP_BYTES
+            and split * LANES * values < 2 * problem.k
+        )
+
+    def threadgroup_bytes(self, config: Config) -> int:
+        """Threadgroup memory that a config takes."""
+        v, rows, simdgroups, split, values, stage = (int(config[name]) for name in self.parameters)
+        staged = 4 * v * split * values * LANES if stage else 0
+        return staged + (4 * simdgroups * v * rows if split > 1 else 0)
+
+    def quantized(self, config, x, w, scales, biases, group_size, bits, mode, stream):
+        m, n, k = rows_of(x), w.shape[0], x.shape[-1]
+        program, grid, threadgroup = _prepared(config, x.dtype, group_size, bits, mode, m, n)
+        inputs = (
+            (launch.sizes(m, n, k), x, w, scales) if biases is None else (launch.sizes(m, n, k), x, w, scales, biases)
+        )
+        return launch.run(program, inputs, grid, threadgroup, ((*x.shape[:-1], n),), (x.dtype,), stream)[0]
+
+
+@lru_cache(maxsize=4096)
+def _prepared(
+    config: Settled, dtype: mx.Dtype, group_size: int, bits: int, mode: str, m: int, n: int
+) -> tuple[launch.Program, launch.Grid, launch.Grid]:
+    """Program, grid and threadgroup of a launch."""
+    simdgroups = config["simdgroups"]
+    groups = tiles(n, config["rows"] * (simdgroups // config["split"]))
+    constants = (
+        ("T", TYPES[dtype]),
+        *((name.upper(), value) for name, value in config.items()),
+        ("BITS", bits),
+        ("GROUP", group_size),
+        *((name.upper(), int(name == mode)) for name in ("affine", "mxfp4", "nvfp4", "mxfp8")),
+    )
+    inputs = ("sizes", "x", "w", "scales", *(("biases",) if mode == "affine" else ()))
+    program = launch.program(Qmv.texts, constants, inputs, ("y",))
+    return program, (LANES, simdgroups * groups, tiles(m, config["v"])), (LANES, simdgroups, 1)
