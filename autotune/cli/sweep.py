@@ -13,6 +13,7 @@ from .output import JSON, emit, next_step, note
 
 if TYPE_CHECKING:
     from ..problem import Problem
+    from ..search.isolated import IsolatedDevice
     from ..search.sweep import Outcome, Plan
 
 EFFORTS = ("quick", "standard", "full")
@@ -172,11 +173,12 @@ def _run(plan: Plan, kind: str, chip_id: str, load: str, timeout: float, storage
         origin = Origin.of(chip_id, target.machine, __version__, load)
         progress = listener()
         try:
+            proven = _proven(plan, target)
             with stop:
                 outcome = Sweep(
                     target,
                     origin,
-                    plan,
+                    proven,
                     lambda problem, routes: studies.ProblemStudy(opened, problem, origin, routes),
                     progress,
                     stop.asked,
@@ -187,6 +189,28 @@ def _run(plan: Plan, kind: str, chip_id: str, load: str, timeout: float, storage
             progress.close()
             target.close()
     return outcome, url
+
+
+def _proven(plan: Plan, target: IsolatedDevice) -> Plan:
+    """The plan without those of our own kernels that are wrong on this device or do not run there, each of which gets a
+    line: what follows would measure hundreds of their routes only to refuse them one by one."""
+    from dataclasses import replace
+
+    from .. import kernels
+    from ..kernels import STOCK
+    from ..search import verify
+
+    backend = target.machine.backend
+    here = verify.Target(backend, backend, target.machine.nax)
+    failures = verify.before_sweep(plan.problems, plan.kernels, here, target, plan.seed)
+    for name, failure in failures.items():
+        how = "is wrong" if failure.kind == "wrong" else f"failed ({failure.kind})"
+        note(
+            f"{name} is left out of this sweep, it {how} on {failure.case}: "
+            f"run: autotune verify --device {backend} --kernel {name}"
+        )
+    kept = tuple(name for name in plan.kernels or kernels.KERNELS if name not in failures)
+    return replace(plan, kernels=kept or (STOCK.kernel,)) if failures else plan
 
 
 class _Stop:

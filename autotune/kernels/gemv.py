@@ -42,6 +42,7 @@ class Gemv(Family):
     summary = "dense matrix-vector kernel that loads each element of B once for several rows of x"
     ops = ("matmul", "addmm")
     smooth = True
+    side = "vector"
     texts = ("gemv",)
     parameters = {
         "v": Parameter(1, 16),

@@ -40,6 +40,7 @@ class Qmv(Family):
     summary = "quantized matrix-vector kernel that unpacks each weight once for several rows of x"
     ops = ("quantized_matmul",)
     smooth = True
+    side = "vector"
     texts = ("packs", "qmv")
     parameters = {
         "v": Parameter(1, 16),
