@@ -13,23 +13,24 @@ Parameters: ``bm``, ``bn``, the results of a threadgroup; ``wm``, ``wn``, its si
 product that the accelerators are given at once; ``bk``, how far along K simdgroups go before they wait for each
 other, for the cache's sake; ``split_k``, the threadgroups that share K, whose float32 results a second launch adds
 up; ``swizzle``, rows of tiles that are walked together; ``run``, neighbouring elements that a lane loads together;
-``relaxed``, Apple's permission to be less exact: MLX gives it, but what it permits is not documented.
+``relaxed``, Apple's permission to trade accuracy for speed, which MLX gives; what it permits is not documented.
 
-Serves float16 and bfloat16. Not float32: with permission the accelerators round its operands as TF32 does, to 11 bits
-instead of 24, which no bound of a float32 product allows, and without it nothing is known of how fast they are.
-Serves all layouts, slices and broadcasts of A, B and C with one program, as ``gemm`` does.
+Serves float16 and bfloat16. Not float32: MLX, which gives that permission, calls what comes of it TF32, and operands of
+11 bits instead of 24 keep no bound of a float32 product; without it nothing is known of how fast they are. Serves all
+layouts, slices and broadcasts of A, B and C with one program, as ``gemm`` does.
 
-What is known of the interface: Apple's headers (MPPTensorOpsMatMul2d.h, macOS 26.2 on). With both inputs in registers
-an operation has one simdgroup, m, n and k of 16 or 32, and at least one of 32. Which lane holds which element is left
-open. MLX writes one layout into its kernels; here lanes ask (``get_multidimensional_index``), and only that elements
-come in runs of ``run`` neighbours is assumed, which the kernel checks: where it does not hold, the result is NaN and
-the first try refuses the config. MLX's layout has runs of 4; 1 assumes nothing.
+What is known of the interface: the names and the layout being left open, from Apple's MPPTensorOpsMatMul2d.h; from
+public reports of its static asserts (macOS 26.2 on), that with both inputs in registers an operation has one simdgroup,
+m, n and k of 16 or 32, and at least one of 32. MLX writes one layout of lanes into its kernels; here lanes ask
+(``get_multidimensional_index``), and only that elements come in runs of ``run`` neighbours is assumed, which the kernel
+checks: where it does not hold, the result is NaN and the first try refuses the config. MLX's layout has runs of 4; 1
+assumes nothing.
 
 What has been shown: this text is right on the MSL host, whose accelerators are an emulation of that interface, under
 MLX's layout and under others. It has never run on an M5.
 
 Source of the idea: MLX's NAX kernels (operands from device memory to registers, 32 of K at a time, waiting for each
-other along K); the product sizes beside MLX's 16 x 32 x 16 are those that Apple's header allows.
+other along K); the product sizes beside MLX's 16 x 32 x 16 are those that the asserts allow.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from .family import LANES, THREADS, TYPES, Family, Settled, tiles
 
 DTYPES = ("f16", "bf16")
 SIDES = (16, 32)
-"""What m, n and k of an operation may be where both inputs are in registers (Apple's header)."""
+"""What m, n and k of an operation may be where both inputs are in registers, as reported of Apple's asserts."""
 RUNS = (1, 2, 4)
 STEP = 32
 """What is loaded of K at once (``nax.metal``)."""

@@ -15,9 +15,9 @@ the threadgroups that share K, whose float32 results a second launch adds up; ``
 together, for the cache; ``stages``, tiles of each operand in threadgroup memory. How many weights a thread unpacks at
 once follows from these.
 
-Serves all of MLX's modes, transposed weights (``nt``) and others (``nn``), any M. Weights are rounded to x's dtype
-before they are multiplied, as MLX's own kernel does, since a tile of halves takes half the memory and registers of one
-of floats. Each is computed in float32 and rounded once; MLX rounds after the scale and after the bias.
+Serves all of MLX's modes, transposed weights (``nt``) and others (``nn``), any M. As in MLX's own kernel, a weight is
+computed in float32 and rounded once to x's dtype before it is multiplied: a tile of halves takes half the memory and
+registers of one of floats.
 
 Source of the idea: MLX's ``qmm_t`` and its split-K variant; the parameters are those of CUTLASS and CLBlast.
 """

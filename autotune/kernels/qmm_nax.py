@@ -13,7 +13,7 @@ threadgroup memory. How many weights a thread unpacks at once follows from these
 Serves float16 and bfloat16 (``gemm_nax`` says why not float32), all of MLX's modes, transposed weights, any M. Affine
 weights are computed in float32 and rounded once, to x's dtype, where MLX rounds after the scale and again after the
 bias. Floating-point weights are kept in bfloat16 whatever x is, as in MLX: they have at most 6 significant bits with
-their scale, so that is exact, and no scale is out of its range.
+their scale, so that is exact, and bfloat16 has float32's range, of which float16 would lose the ends.
 
 What is known of the interface, and what has been shown: see ``gemm_nax``. This text is right on the MSL host's
 emulation of the accelerators; it has never run on an M5.

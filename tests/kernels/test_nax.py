@@ -26,7 +26,7 @@ GEMM, QMM = GemmNax(), QmmNax()
 SCHEDULES = ("in-order", "reverse", "random-1", "random-2", "check")
 LAYOUTS = ("nn", "nt", "tn", "tt")
 PRODUCTS = ((16, 32, 16), (32, 16, 16), (16, 16, 32), (32, 32, 16), (16, 32, 32), (32, 16, 32), (32, 32, 32))
-"""All that Apple's header takes with both inputs in registers."""
+"""All that is reported to compile with both inputs in registers."""
 SHAPES = ((64, 64, 64), (33, 65, 70), (1, 1, 1), (7, 131, 33), (50, 31, 100))
 PLAIN = {
     **{"bm": 32, "bn": 64, "bk": 64, "wm": 2, "wn": 2, "fm": 16, "fn": 32, "fk": 16},

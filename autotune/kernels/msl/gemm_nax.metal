@@ -1,7 +1,7 @@
 // y (..., M, N) = a (..., M, K) times b (K, N) or (..., K, N), plus what addmm adds, on the neural accelerators; see
 // kernels/gemm_nax.py for the idea.
 //
-// Operands go from device memory straight to registers, as in MLX's kernels and Apple's advice: simdgroups of a
+// Operands go from device memory straight to registers, as in MLX's kernels: simdgroups of a
 // threadgroup share them through the cache.
 //
 // a and b come with the strides that they have, which Python does not see; the way they lie is found by the same

@@ -10,9 +10,9 @@
 // Operands are laid out as they are stored: A as FM x FK, or FK x FM where TA; B as FK x FN, or FN x FK where TB.
 // Runs lie along the stored rows. A simdgroup has SM x SN of the results, TM x TN products of FM x FN.
 //
-// Constants: T and W, the types of A and B; FM, FN, FK, each 16 or 32 and one of them 32 (static asserts of Apple's
-// header); RUN; RELAXED, Apple's relaxed_precision; BM, BN, the threadgroup's tile, cut over WM x WN simdgroups;
-// PARTIALS, 1 where several threadgroups share K and results are sums in float.
+// Constants: T and W, the types of A and B; FM, FN, FK, each 16 or 32 and one of them 32 (as reported of Apple's
+// static asserts); RUN; RELAXED, Apple's relaxed_precision; BM, BN, the threadgroup's tile, cut over WM x WN
+// simdgroups; PARTIALS, 1 where several threadgroups share K and results are sums in float.
 
 #include <MetalPerformancePrimitives/MetalPerformancePrimitives.h>
 

@@ -11,7 +11,7 @@
 //
 // Inputs: sizes (M, N, K, swizzle), x, w, scales and, of affine weights, biases. w lies in device memory however
 // small it is: kernels/qmm_nax.py sees to it. Constants: those of packs.metal and nax.metal, and BK, STAGES. W is T
-// for affine weights; floating-point ones, whatever their scale, are exact in bfloat.
+// for affine weights; floating-point ones are exact in bfloat, which has float's range.
 
 #define THREADS (32 * WM * WN)
 // Rows of a tile are padded by 16 bytes, so that rows in step begin in different banks (for 32 banks of 4 bytes,

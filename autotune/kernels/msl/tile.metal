@@ -199,7 +199,6 @@ METAL_FUNC int spill_column(int simdgroup, int e) {
 METAL_FUNC float spilled(const threadgroup float* scratch, int simdgroup, int e) {
   const int at = e / (8 * TN) * SPILL_PITCH + e % (8 * TN);
   float sum = 0.0f;
-#pragma unroll
   for (int w = 0; w < WK; w++) {
     sum += scratch[(simdgroup % (WM * WN) + w * (WM * WN)) * (8 * SPILL_PITCH) + at];
   }
