@@ -97,6 +97,7 @@ class Kernel:
     nax: bool = False
     searched: bool = False
     side: str = ""
+    rounded: tuple[str, ...] | None = None
 
     def accepts(self, problem: Problem, config: Config) -> bool:
         """Whether the config lies in the declared space and is legal for the problem."""

@@ -51,6 +51,7 @@ class Family(Kernel):
 
     backends: tuple[str, ...] = ("metal",)
     searched = True
+    rounded: tuple[str, ...] | None = ()
     texts: tuple[str, ...] = ()
     """Files of ``msl/`` that make the program, the kernel's own last."""
 

@@ -61,6 +61,7 @@ class Gemm(Family):
     name = "gemm"
     summary = "dense tiled kernel with free tile sizes, split-K and the addmm epilogue"
     ops = ("matmul", "addmm")
+    side = "matrix"
     texts = ("tile", "reduce", "gemm")
     parameters = {
         "bm": Parameter(8, 256),

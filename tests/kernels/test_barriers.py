@@ -22,12 +22,15 @@ from autotune.problem import Problem
 
 from .conftest import Host, runner
 
-BARRIER = re.compile(r"(?:threadgroup|simdgroup)_barrier\([^;]*\);")
+BARRIER = re.compile(r"(?:threadgroup|simdgroup)_barrier\((?!mem_flags::mem_none)[^;]*\);")
+"""Barriers that order memory. One with ``mem_none`` only keeps threads together for the cache's sake."""
 RACES = {"race", "uninitialised"}
 
 Case = tuple[str, str]
 """A problem and a route."""
 
+QMM = "quantized_matmul M=16 N=32 K=128 f16 affine-b4-g32 nt"
+GEMM = "matmul M=20 N=40 K=128 f32 nn"
 QMV = "quantized_matmul M=3 N=9 K=1024 f16 affine-b4-g32 nt"
 CASES: dict[str, tuple[Case, ...]] = {
     "qmv": (
@@ -35,6 +38,28 @@ CASES: dict[str, tuple[Case, ...]] = {
         (QMV, "qmv v=2 rows=2 simdgroups=4 split=2 values=8 stage=0"),
     ),
     # The table's layout is nn and the operands' nt, so that a threadgroup goes over several groups of columns.
+    "qmm": (
+        (QMM, "qmm bm=16 bn=32 bk=32 wm=1 wn=2 wk=1 split_k=1 swizzle=1 stages=1"),
+        (QMM, "qmm bm=16 bn=32 bk=32 wm=1 wn=1 wk=2 split_k=2 swizzle=1 stages=2"),
+    ),
+    "gemm": (
+        (GEMM, "gemm bm=16 bn=32 bk=16 wm=1 wn=2 wk=1 split_k=1 swizzle=1 stages=1"),
+        (GEMM, "gemm bm=16 bn=32 bk=16 wm=1 wn=2 wk=1 split_k=1 swizzle=1 stages=2"),
+        (GEMM, "gemm bm=16 bn=32 bk=32 wm=2 wn=1 wk=2 split_k=2 swizzle=1 stages=2"),
+    ),
+    "qmm_nax": tuple(
+        (
+            "quantized_matmul M=17 N=65 K=256 f16 affine-b4-g64 nt",
+            "qmm_nax bm=32 bn=64 bk=64 wm=2 wn=2 fm=16 fn=32 fk=16 run=4 relaxed=0 split_k=1 swizzle=1 stages=" + stages,
+        )
+        for stages in "12"
+    ),
+    "gemm_nax": (
+        (
+            "matmul M=33 N=65 K=256 f16 nt",
+            "gemm_nax bm=32 bn=64 bk=64 wm=2 wn=2 fm=16 fn=32 fk=16 run=4 relaxed=0 split_k=1 swizzle=1",
+        ),
+    ),
     "gemv": (("matmul M=2 N=300 K=64 f32 nn", "gemv v=2 outputs=1 simdgroups=4 split=2 values=2 lanes=32"),),
 }
 
