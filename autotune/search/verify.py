@@ -116,9 +116,14 @@ class Verdict:
         return [each for each in self.failures if each.kind == "wrong"]
 
     @property
+    def refused(self) -> list[Failure]:
+        """What MLX's own ops raised in a composition that ran elsewhere: a routed call takes stock there."""
+        return [each for each in self.failures if each.kind == "raised" and not self.promised and self.runs]
+
+    @property
     def failed(self) -> list[Failure]:
-        """What did not run to its end."""
-        return [each for each in self.failures if each.kind != "wrong"]
+        """What did not run to its end, and should have."""
+        return [each for each in self.failures if each.kind != "wrong" and each not in self.refused]
 
     @property
     def said(self) -> str:

@@ -50,7 +50,8 @@ CASES: dict[str, tuple[Case, ...]] = {
     "qmm_nax": tuple(
         (
             "quantized_matmul M=17 N=65 K=256 f16 affine-b4-g64 nt",
-            "qmm_nax bm=32 bn=64 bk=64 wm=2 wn=2 fm=16 fn=32 fk=16 run=4 relaxed=0 split_k=1 swizzle=1 stages=" + stages,
+            "qmm_nax bm=32 bn=64 bk=64 wm=2 wn=2 fm=16 fn=32 fk=16 run=4 relaxed=0 split_k=1 swizzle=1 stages="
+            + stages,
         )
         for stages in "12"
     ),

@@ -10,7 +10,7 @@ from autotune import kernels
 from autotune.kernels import Parameter, Route, family
 from autotune.kernels.family import Family
 from autotune.mlx_ops import ORIGINAL
-from autotune.problem import OPS, Problem
+from autotune.problem import LAYOUTS, OPS, Problem
 from autotune.routing import router
 from autotune.routing.router import ROUTERS, RoutingWarning
 
@@ -100,9 +100,9 @@ class TestFirstTry:
         kernel, problem = Right(), PROBLEMS[0]
         for m in (3, 5, 70):
             kernel.probe(problem.with_m(m), {"shift": 0})
-        assert kernel.calls == 1
+        assert kernel.calls == len(LAYOUTS)  # a call may have any, whatever the problem says
         kernel.probe(PROBLEMS[1], {"shift": 0})
-        assert kernel.calls == 2
+        assert kernel.calls == 2 * len(LAYOUTS)
 
     def test_what_the_compiler_says_is_raised(self):
         with pytest.raises(RuntimeError, match="unable to build"):

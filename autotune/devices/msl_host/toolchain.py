@@ -251,6 +251,8 @@ def _headers() -> str:
 
 @once
 def _compiler() -> Compiler:
+    if platform.system() != "Linux":
+        raise NoCompilerError("the MSL host runs on Linux only", "run it there, or in a container")
     found = _clang_on_path() or _clang_in_ziglang()
     if found is None:
         raise NoCompilerError(

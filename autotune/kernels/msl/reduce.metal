@@ -5,7 +5,7 @@
 // partials added in the order of K: the result does not depend on timing.
 //
 // Inputs: sizes (rows, N, slices), partials, and with EPILOGUE factors (alpha, beta in float32) and c, whose strides
-// are read: any array that broadcasts to y with c's last axis of length N. Output: y.
+// are read: (N,), (1, N), or an array of y's shape. Output: y.
 // Constants: EPILOGUE (1 where there is a c); T is the type of y.
 
 // Where element `index` of the axes first .. last, counted row by row, lies from the array's start, in elements. An

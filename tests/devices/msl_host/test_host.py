@@ -115,9 +115,6 @@ def test_sources_are_independent_of_shapes() -> None:
     assert Call(COPY, X, Y).source() == Call(COPY, {"x": mx.zeros((9, 9))}, {"y": ((3, 3), mx.float32)}).source()
 
 
-# ---- Deliberate errors at run time: one of each kind, with the line
-
-
 TILE = "threadgroup float s[64];\nconst uint i = thread_index_in_threadgroup;\n"
 FILLED = TILE + "s[i] = 0;\nthreadgroup_barrier(mem_flags::mem_threadgroup);\n"
 

@@ -35,8 +35,6 @@ def random(seed: int, *shape: int, dtype: mx.Dtype) -> mx.array:
     return mx.random.normal(shape, key=mx.random.key(seed)).astype(dtype)
 
 
-# ---- Quantized
-
 QUANTIZED = include("steel/gemm/gemm.h", "quantized_utils.h", "quantized.h")
 
 
@@ -98,8 +96,6 @@ def test_qmm_t(dtype: mx.Dtype, bits: int, group: int, m: int, n: int) -> None:
     agrees(call, expected, BOUNDS[dtype])
 
 
-# ---- Dense
-
 GEMM = """
 using namespace mlx::steel;
 using gemm = GEMMKernel<T, T, 64, 64, 16, 2, 2, false, TB, MN, KA>;
@@ -135,8 +131,6 @@ def test_steel_gemm(dtype: mx.Dtype, m: int, n: int, k: int, transposed: bool) -
     )
     agrees(call, expected, BOUNDS[dtype])
 
-
-# ---- NAX
 
 NAX = """
 using namespace mlx::steel;

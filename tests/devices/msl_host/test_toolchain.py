@@ -107,6 +107,12 @@ def test_no_compiler_is_one_line_with_a_remedy(monkeypatch: pytest.MonkeyPatch, 
     assert "\n" not in str(error.value)
 
 
+def test_other_systems_are_told_so(monkeypatch: pytest.MonkeyPatch, fresh_search) -> None:
+    monkeypatch.setattr(toolchain.platform, "system", lambda: "Darwin")
+    with pytest.raises(toolchain.NoCompilerError, match="Linux only"):
+        toolchain.compiler()
+
+
 def test_mlx_headers_are_translated_once(own_cache: Path) -> None:
     folder = mlx_headers.folder()
     gemm = (folder / "mlx/backend/metal/kernels/steel/gemm/gemm.h").read_text()
