@@ -19,7 +19,7 @@ import mlx.core as mx
 from ..mlx_ops import ORIGINAL
 from ..problem import LAYOUTS, Problem
 from . import launch
-from .base import Config, Kernel, Op
+from .base import Config, Kernel, Op, Parameter
 
 TYPES = {mx.float32: "float", mx.float16: "half", mx.bfloat16: "bfloat"}
 """Metal's names of the dtypes."""
@@ -30,6 +30,12 @@ THREADS = 1024
 """Most threads of a threadgroup on every Apple GPU since the A11 (Metal feature set tables)."""
 THREADGROUP_BYTES = 32 << 10
 """Threadgroup memory of every Apple GPU that MLX runs on (Metal feature set tables)."""
+
+
+MATH = Parameter(words=("safe", "relaxed"))
+"""Metal's math mode, as a parameter. ``relaxed`` lets the compiler reorder sums, which stays within the bound of any order
+of summation, and honours infinities and NaNs; ``fast`` does not, and is not offered. A system that does not know
+``relaxed`` refuses the config."""
 
 
 class Settled(dict[str, Any]):

@@ -89,7 +89,9 @@ def doubles(array: mx.array) -> np.ndarray:
 
 def config(kernel: Kernel, text: str) -> Config:
     """A config of the kernel from its values in order, as in ``4 4 2 1 16 0``."""
-    values = [int(word) for word in text.split()]
+    values: list[int | str] = [int(word) for word in text.split()]
+    if "math" in kernel.parameters:
+        values.append("safe")
     assert len(values) == len(kernel.parameters)
     return dict(zip(kernel.parameters, values))
 
