@@ -33,8 +33,8 @@ THREADGROUP_BYTES = 32 << 10
 
 
 MATH = Parameter(words=("safe", "relaxed"))
-"""Metal's math mode, as a parameter. ``relaxed`` lets the compiler reorder sums, which stays within the bound of any order
-of summation, and honours infinities and NaNs; ``fast`` does not, and is not offered. A system that does not know
+"""Metal's math mode, as a parameter. ``relaxed`` lets the compiler reorder sums, which stays within the bound of any
+order of summation, and honours infinities and NaNs; ``fast`` does not, and is not offered. A system that does not know
 ``relaxed`` refuses the config."""
 
 
