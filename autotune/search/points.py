@@ -41,14 +41,10 @@ class Points:
 
     def find(self, config: Mapping[str, Any]) -> int | None:
         """The number of a config, whatever the order of its names; None where the set does not have it."""
-        if set(config) != set(self.names):
+        codes = self.encode(config)
+        if codes is None:
             return None
-        key = 0
-        for name, values, stride in zip(self.names, self.values, self._strides):
-            if config[name] not in values:
-                return None
-            key += values.index(config[name]) * int(stride)
-        found = self._at(np.array([key], np.int64))
+        found = self._at(np.array([np.array(codes, np.int64) @ self._strides], np.int64))
         return int(found[0]) if len(found) else None
 
     def keep(self, rows: Sequence[int]) -> Points:
@@ -71,19 +67,53 @@ class Points:
         near = self.neighbours(index)
         return near[np.abs(self.codes[near] - self.codes[index]).sum(axis=1) == 1]
 
+    def encode(self, config: Mapping[str, Any]) -> list[int] | None:
+        """A config's codes, whether the set has it or not; None where a name or a value is not the space's."""
+        if set(config) != set(self.names):
+            return None
+        if any(config[name] not in values for name, values in zip(self.names, self.values)):
+            return None
+        return [values.index(config[name]) for name, values in zip(self.names, self.values)]
+
+    def smooth(self, codes: np.ndarray) -> np.ndarray:
+        """Coordinates of configs that put near values near each other, (configs, columns), in 0..1, for codes (configs,
+        parameters): a number's logarithm, since most parameters act as factors, and a column for each word.
+        Parameters with one value have none."""
+        return self._look_up(self._smooth, codes)
+
+    def marks(self, codes: np.ndarray) -> np.ndarray:
+        """Coordinates that put all values of a number equally far apart, (configs, columns); numbers with two values
+        and words have none, being so already."""
+        return self._look_up(self._marks, codes)
+
+    @property
+    def smooth_groups(self) -> list[int]:
+        """For each of the smooth columns the parameter that it belongs to."""
+        return [place for place, table in enumerate(self._smooth) for _ in range(table.shape[1])]
+
+    @property
+    def mark_groups(self) -> list[int]:
+        """The same of the marks."""
+        return [place for place, table in enumerate(self._marks) for _ in range(table.shape[1])]
+
     @cached_property
-    def features(self) -> np.ndarray:
-        """Coordinates for a model, (points, columns) in 0..1: a number's place among its candidate values, a column for
-        each word. Parameters with one value have none."""
-        columns = []
-        for values, codes in zip(self.values, self.codes.T):
-            if len(values) < 2:
-                continue
-            if any(isinstance(value, str) for value in values):
-                columns += [(codes == place).astype(np.float64) for place in range(len(values))]
-            else:
-                columns.append(codes / (len(values) - 1))
-        return np.stack(columns, axis=1) if columns else np.zeros((len(self), 0))
+    def _smooth(self) -> list[np.ndarray]:
+        return [_coordinates(values) for values in self.values]
+
+    @cached_property
+    def _marks(self) -> list[np.ndarray]:
+        """One column for each value, scaled so that any two are at distance 1."""
+        return [
+            np.eye(len(values)) / math.sqrt(2)
+            if len(values) > 2 and table.shape[1] == 1
+            else np.zeros((len(values), 0))
+            for values, table in zip(self.values, self._smooth)
+        ]
+
+    @staticmethod
+    def _look_up(tables: list[np.ndarray], codes: np.ndarray) -> np.ndarray:
+        columns = [table[column] for table, column in zip(tables, codes.T)]
+        return np.concatenate([np.zeros((len(codes), 0)), *columns], axis=1)
 
     @cached_property
     def _strides(self) -> np.ndarray:
@@ -145,6 +175,19 @@ def enumerate_points(
                 rows = int(mask.sum())
     codes = np.stack([columns[name] for name in names], axis=1) if names else np.zeros((1, 0))
     return Points(names, tuple(candidates.values()), codes.astype(np.int64))
+
+
+def _coordinates(values: tuple[Any, ...]) -> np.ndarray:
+    """Numbers on a logarithmic scale from 0 to 1 (with a zero among them, each one more; negative ones, linearly);
+    words by a column each, so that any two are as far apart as 0 and 1."""
+    if len(values) < 2:
+        return np.zeros((len(values), 0))
+    if any(isinstance(value, str) for value in values):
+        return np.eye(len(values)) / math.sqrt(2)
+    numbers = np.array(values, np.float64)
+    if numbers.min() >= 0:
+        numbers = np.log(numbers + (numbers.min() == 0))
+    return ((numbers - numbers.min()) / (numbers.max() - numbers.min()))[:, None]
 
 
 def _array(choices: tuple[Any, ...]) -> np.ndarray:

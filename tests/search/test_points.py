@@ -107,13 +107,30 @@ class TestPoints:
         assert part.find(self.points.config(2)) == 1
         assert set(part.neighbours(0)) <= {1}
 
-    def test_features_are_places_and_a_column_for_each_word(self):
-        features = self.points.features
-        assert features.shape == (len(self.points), 2 + 2)
-        number = self.points.find({"bm": 32, "split": 1, "fill": "repeat", "one": 7})
-        assert features[number].tolist() == [0.5, 0.0, 0.0, 1.0]
+    def test_smooth_coordinates_are_logarithms_and_a_column_for_each_word(self):
+        codes = np.array([self.points.encode({"bm": 32, "split": 1, "fill": "repeat", "one": 7})])
+        assert np.allclose(self.points.smooth(codes), [[0.5, 0.0, 0.0, np.sqrt(0.5)]])
+        assert self.points.smooth_groups == [0, 1, 2, 2]
+
+    def test_marks_put_all_values_of_a_number_at_distance_one(self):
+        codes = self.points.codes
+        assert self.points.mark_groups == [0, 0, 0, 1, 1, 1]
+        marks = self.points.marks(codes)
+        for a, b in itertools.combinations(range(len(codes)), 2):
+            differing = (codes[a, :2] != codes[b, :2]).sum()
+            assert np.isclose(((marks[a] - marks[b]) ** 2).sum(), differing)
+
+    def test_zeros_and_negative_numbers_have_coordinates_too(self):
+        points = enumerate_points({"a": [0, 1, 3], "b": [-1, 0, 1], "c": [0, 1]})
+        assert np.allclose(points.smooth(np.array([[1, 1, 1]])), [[0.5, 0.5, 1.0]])
+        assert points.mark_groups == [0, 0, 0, 1, 1, 1]
+
+    def test_codes_of_a_config_need_not_be_in_the_set(self):
+        assert self.points.encode({"one": 7, "bm": 64, "split": 4, "fill": "zeros"}) == [2, 2, 0, 0]
+        assert self.points.encode({"bm": 65, "split": 4, "fill": "zeros", "one": 7}) is None
+        assert self.points.encode({"bm": 64}) is None
 
     def test_one_point_without_choice(self):
         points = Points(("a",), ((3,),), np.zeros((1, 1), np.int64))
-        assert points.features.shape == (1, 0)
+        assert points.smooth(points.codes).shape == points.marks(points.codes).shape == (1, 0)
         assert len(points.neighbours(0)) == 0
