@@ -58,7 +58,7 @@ class TestFit:
         """Against the posterior computed the plain way: given time, no small step away from the fit gains anything."""
         monkeypatch.setattr(ranking, "STEPS", 1000)
         monkeypatch.setattr(ranking, "RATE", 0.02)
-        x, y = observed(40, 0.3)
+        x, y = observed(40, 0.02)
 
         def posterior(place):
             inverse, amplitude, noise = np.array(place[:2]), place[2], place[3]
