@@ -33,6 +33,20 @@ class Points:
     values: tuple[tuple[Any, ...], ...]
     codes: np.ndarray
 
+    @classmethod
+    def of(cls, configs: Sequence[Mapping[str, Any]]) -> Points:
+        """The set of these configs in this order, with the values that occur in them as candidates. Raises ValueError
+        where they differ in their parameters, and where two are the same."""
+        names = tuple(configs[0]) if configs else ()
+        if any(set(config) != set(names) for config in configs):
+            raise ValueError("the configs differ in their parameters")
+        values = tuple(tuple(sorted({config[name] for config in configs}, key=_order)) for name in names)
+        places = [{value: place for place, value in enumerate(each)} for each in values]
+        codes = [[place[config[name]] for name, place in zip(names, places)] for config in configs]
+        if len({tuple(each) for each in codes}) != len(codes):
+            raise ValueError("a config stands there twice")
+        return cls(names, values, np.array(codes, np.int64).reshape(len(codes), len(names)))
+
     def __len__(self) -> int:
         return len(self.codes)
 
@@ -188,6 +202,11 @@ def _coordinates(values: tuple[Any, ...]) -> np.ndarray:
     if numbers.min() >= 0:
         numbers = np.log(numbers + (numbers.min() == 0))
     return ((numbers - numbers.min()) / (numbers.max() - numbers.min()))[:, None]
+
+
+def _order(value: Any) -> tuple[bool, Any]:
+    """Numbers before words."""
+    return isinstance(value, str), value
 
 
 def _array(choices: tuple[Any, ...]) -> np.ndarray:

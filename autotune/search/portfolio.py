@@ -12,7 +12,7 @@ OpenTuner's idea: Ansel et al., PACT 2014). docs/search.md has what each is wort
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,20 +97,23 @@ class Portfolio:
         self._costs.append(cost)
         self._seen[index] = True
 
-    def propose(self) -> int:
-        """A number that was not told yet. Raises IndexError where there is none."""
-        if self._seen.all():
+    def propose(self, besides: Iterable[int] = ()) -> int:
+        """A number that was not told yet and is none of those ``besides``, which are being measured. Raises IndexError
+        where there is none."""
+        left = ~self._seen
+        left[list(besides)] = False
+        if not left.any():
             raise IndexError("every config was told")
         for index in self._seeds:
-            if not self._seen[index]:
+            if left[index]:
                 return index
         rng = np.random.default_rng((self._seed, len(self._told), 1))
         if len(self._told) < self._first:
-            return int(rng.choice(np.flatnonzero(~self._seen)))
+            return int(rng.choice(np.flatnonzero(left)))
         strategy = self._strategy()
         costs = np.array(self._costs)
         order = np.argsort(costs, kind="stable")
-        candidates = self._near(order) if strategy == LOCAL else self._wide(order, rng)
+        candidates = self._near(order, left) if strategy == LOCAL else self._wide(order, left, rng)
         model = self._rough if strategy == ROUGH else self._smooth
         return int(candidates[np.argmax(model.worth(self._told, costs, candidates))])
 
@@ -124,24 +127,23 @@ class Portfolio:
                 return strategy
         return len(shares) - 1
 
-    def _near(self, order: np.ndarray) -> np.ndarray:
-        """Neighbours, not told yet, of the best config that has any; where none has, all that are left."""
+    def _near(self, order: np.ndarray, left: np.ndarray) -> np.ndarray:
+        """Neighbours, if any are left, of the best config that has such; else all that are left."""
         for place in order:
             near = self._points.neighbours(self._told[place])
-            near = near[~self._seen[near]]
+            near = near[left[near]]
             if len(near):
                 return near
-        return np.flatnonzero(~self._seen)
+        return np.flatnonzero(left)
 
-    def _wide(self, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Random configs and the neighbours of the best, not told yet; where that leaves none, all that are left."""
-        picked = [rng.integers(len(self._points), size=CANDIDATES)] if len(self._points) > CANDIDATES else []
-        if not picked:
-            return np.flatnonzero(~self._seen)
-        picked += [self._points.neighbours(self._told[place]) for place in order[:BEST]]
-        found = np.unique(np.concatenate(picked))
-        found = found[~self._seen[found]]
-        return found if len(found) else np.flatnonzero(~self._seen)
+    def _wide(self, order: np.ndarray, left: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Random configs and the neighbours of the best, as far as they are left; of a small set, all that are left."""
+        if len(self._points) <= CANDIDATES:
+            return np.flatnonzero(left)
+        near = [self._points.neighbours(self._told[place]) for place in order[:BEST]]
+        found = np.unique(np.concatenate([rng.integers(len(self._points), size=CANDIDATES), *near]))
+        found = found[left[found]]
+        return found if len(found) else np.flatnonzero(left)
 
 
 @dataclass(frozen=True)

@@ -41,23 +41,10 @@ class Recorded:
 
 
 def recorded(name: str, configs: Sequence[Config], costs: Sequence[float], about: dict[str, Any]) -> Recorded:
-    """A space from its configs, which name the same parameters. Raises ValueError where they do not, where two are the
-    same, and where none has a cost."""
-    if not configs or not np.isfinite(costs).any():
+    """A space from its configs. Raises ValueError where :meth:`Points.of` does, and where none has a cost."""
+    if not np.isfinite(costs).any():
         raise ValueError("no config has a cost")
-    names = tuple(configs[0])
-    if any(set(config) != set(names) for config in configs):
-        raise ValueError("the configs differ in their parameters")
-    values = tuple(tuple(sorted({config[name] for config in configs}, key=_order)) for name in names)
-    places = [{value: place for place, value in enumerate(each)} for each in values]
-    codes = np.array([[place[config[name]] for name, place in zip(names, places)] for config in configs], np.int64)
-    if len(np.unique(codes, axis=0)) != len(codes):
-        raise ValueError("a config stands there twice")
-    return Recorded(name, Points(names, values, codes), np.array(costs, np.float64), about)
-
-
-def _order(value: Any) -> tuple[bool, Any]:
-    return isinstance(value, str), value
+    return Recorded(name, Points.of(configs), np.array(costs, np.float64), about)
 
 
 def read(path: Path) -> Recorded:
@@ -77,12 +64,13 @@ def read(path: Path) -> Recorded:
 
 
 def _cache(name: str, content: dict[str, Any]) -> Recorded:
-    """Failed configs have a word in place of the time, or the 1e20 of old versions."""
-    names, objective = content["tune_params_keys"], content.get("objective") or "time"
+    """The cost is the time, whatever the objective was: every cache has it. Failed configs have a word in its place, or
+    the 1e20 of old versions."""
+    names = content["tune_params_keys"]
     rows = list(content["cache"].values())
     about = {key: content.get(key) for key in ("device_name", "kernel_name", "problem_size")}
     return recorded(
-        name, [{key: row[key] for key in names} for row in rows], [_cost(row.get(objective)) for row in rows], about
+        name, [{key: row[key] for key in names} for row in rows], [_cost(row.get("time")) for row in rows], about
     )
 
 
@@ -90,8 +78,7 @@ def _t4(name: str, content: dict[str, Any]) -> Recorded:
     rows = content["results"]
     costs = []
     for row in rows:
-        objective = (row.get("objectives") or ["time"])[0]
-        found = [each["value"] for each in row.get("measurements", []) if each["name"] == objective]
+        found = [each["value"] for each in row.get("measurements", []) if each["name"] == "time"]
         costs.append(_cost(found[0] if found and row["invalidity"] == "correct" else None))
     return recorded(name, [row["configuration"] for row in rows], costs, content.get("metadata", {}))
 

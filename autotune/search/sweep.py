@@ -6,6 +6,7 @@ play-off between the few best with more rounds. What is known when a sweep is ki
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from ..kernels import STOCK, Route
 from ..problem import Problem
 from . import accuracy, results, space
 from .export import MARGIN, Measured
+from .learned import Learned
 from .measure import Comparison, Effort, Meter
 from .results import Origin, Result
 from .sampler import Exhausted
@@ -105,6 +107,7 @@ class Sweep:
         self._today = today
         self._sleep = sleep
         self._winners: dict[Any, list[Route]] = {}
+        self._learned = Learned()
         self._outcome = Outcome()
         self._start = 0.0
 
@@ -171,6 +174,9 @@ class Sweep:
         refused = sum(row.status in (results.INACCURATE, results.FAILED) for row in rows.values())
         best = max(timed, key=lambda row: row.low, default=None)
         ranked = sorted(timed, key=lambda row: -row.speedup)
+        self._learned.keep(
+            problem, ((route, 1 / row.speedup if row.speedup else math.inf) for route, row in rows.items())
+        )
         self._winners[problem.family] = [Route.parse(row.route) for row in ranked[:3]]
         timed_stock = STOCK in rows and rows[STOCK].status == results.OK
         chosen = Measured(problem, rows).ties(MARGIN)[0] if timed_stock else STOCK
@@ -241,7 +247,10 @@ class _Tuner:
                 return False
             try:
                 trial, route = self._study.deal(
-                    self._sweep.seeds(self._problem), self._sweep._plan.seed, self._effort.searched
+                    self._sweep.seeds(self._problem),
+                    self._sweep._plan.seed,
+                    self._effort.searched,
+                    self._sweep._learned,
                 )
             except Exhausted:
                 break
