@@ -23,6 +23,7 @@ from .learned import Learned
 from .measure import Comparison, Effort, Meter
 from .results import Origin, Result
 from .sampler import Exhausted
+from .sequential import Rival
 from .stats import NONE, Interval
 from .studies import ProblemStudy
 
@@ -281,7 +282,7 @@ class _Tuner:
                 comparison, dropped = self._meter.compare(STOCK), False
                 self._meter.settle(comparison)
             else:
-                comparison, dropped = self._meter.screen(route, self._incumbent())
+                comparison, dropped = self._meter.screen(route, self._incumbent(), self._rival())
         except RouteFailed as failure:
             return self._sweep.untimed(self._problem, route, results.FAILED, str(failure), **_finite(error))
         self._comparisons[route] = comparison
@@ -290,6 +291,15 @@ class _Tuner:
     def _incumbent(self) -> Interval:
         rows = [row.interval for row in self._study.rows().values() if row.status == results.OK]
         return max(rows, key=lambda interval: interval.value, default=NONE)
+
+    def _rival(self) -> Rival | None:
+        """The slowest of those that would enter a play-off now; None while these are too few."""
+        rows = [row for route, row in self._study.rows().items() if route != STOCK and row.status == results.OK]
+        rows.sort(key=lambda row: -row.speedup)
+        if len(rows) < self._effort.finalists:
+            return None
+        last = rows[self._effort.finalists - 1]
+        return Rival(math.log(last.speedup), last.rounds)
 
     def _finalists(self) -> list[Result]:
         """The few fastest that still may be the fastest, and faster than stock."""
