@@ -128,8 +128,8 @@ class Meter:
         """A candidate's rounds, and whether it was dropped on the way for being clearly slower.
 
         Calibration alone drops what is ``PRICED_OUT`` by the incumbent; one round, what is slower by ``HOPELESS``; any
-        round but the last, what the sequential test calls slower than the ``rival``: the last of those that would enter
-        the play-off now. Held against the incumbent itself, a route that had luck would leave none to replace it.
+        round but the last, what the sequential test calls slower than the ``rival``: the last of those that are still
+        of use. Held against the incumbent itself, a route that had luck would leave none to replace it.
         """
         comparison = self.compare(route)
         if self._baseline / comparison.estimate * PRICED_OUT < incumbent.value:

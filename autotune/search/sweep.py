@@ -31,6 +31,10 @@ PLAY_OFFS = 2
 """Play-offs at most: finalists that fall back in one let others come up, which have to be played in turn."""
 
 
+WINNERS = 3
+"""A problem's fastest routes that the next problem of its family starts from."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a sweep does: ``problems`` in order, by ``effort``, with at most ``trials`` routes a problem (0: all)."""
@@ -178,7 +182,7 @@ class Sweep:
         self._learned.keep(
             problem, ((route, 1 / row.speedup if row.speedup else math.inf) for route, row in rows.items())
         )
-        self._winners[problem.family] = [Route.parse(row.route) for row in ranked[:3]]
+        self._winners[problem.family] = [Route.parse(row.route) for row in ranked[:WINNERS]]
         timed_stock = STOCK in rows and rows[STOCK].status == results.OK
         chosen = Measured(problem, rows).ties(MARGIN)[0] if timed_stock else STOCK
         best = rows[chosen] if chosen != STOCK else best
@@ -293,12 +297,13 @@ class _Tuner:
         return max(rows, key=lambda interval: interval.value, default=NONE)
 
     def _rival(self) -> Rival | None:
-        """The slowest of those that would enter a play-off now; None while these are too few."""
+        """The slowest of those that would enter a play-off now, or start the next problem; None while too few did."""
         rows = [row for route, row in self._study.rows().items() if route != STOCK and row.status == results.OK]
         rows.sort(key=lambda row: -row.speedup)
-        if len(rows) < self._effort.finalists:
+        places = max(self._effort.finalists, WINNERS)
+        if len(rows) < places:
             return None
-        last = rows[self._effort.finalists - 1]
+        last = rows[places - 1]
         return Rival(math.log(last.speedup), last.rounds)
 
     def _finalists(self) -> list[Result]:

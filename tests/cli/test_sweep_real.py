@@ -17,7 +17,7 @@ import pytest
 from autotune.errors import FAILED, INTERRUPTED, OK
 from autotune.problem import Problem
 from autotune.routing import table
-from autotune.search import results, space
+from autotune.search import recorded, results, space
 
 pytestmark = pytest.mark.slow
 
@@ -199,49 +199,8 @@ def test_a_second_sweep_is_refused(isolated):
 
 
 def test_record_writes_whole_spaces_that_the_benchmark_reads(tmp_path):
-    from autotune.search import recorded
-
     folder = tmp_path / "spaces"
     run(*SHORT, "--record", str(folder))
-    routes = space.legal_routes(Problem.parse(LARGER), "cpu", KERNELS)
-    rng = random.Random(os.getpid())
-    pauses = [round(rng.uniform(0.0, 1.5), 3) for _ in range(3)]
-    for pause in pauses:
-        process = start(*SHORT)
-        try:
-            wait_for(process, "[1/1]")
-            time.sleep(pause)
-        finally:
-            kill(process)
-    out, _ = run(*SHORT, "--json")
-    (done,) = json.loads(out)["problems"]
-    assert (done["routes"], json.loads(out)["stopped"]) == (len(routes), ""), pauses
-    exported = json.loads(run("export", "--chip", "cpu", "--json")[0])
-    assert (exported["results"], exported["routes"]) == (len(routes), 1), pauses
-    run("check", str(isolated / "tables"))
-
-
-def test_a_second_sweep_is_refused(isolated):
-    first = start(*LONG)
-    try:
-        wait_for(first, "[1/1]")
-        out, err = run(*SHORT, code=FAILED)
-        assert out == ""
-        assert err == (
-            f"autotune: another sweep is running on this machine (process {first.pid}): "
-            "wait for it or end it; what it has measured is kept\n"
-        )
-    finally:
-        kill(first)
-
-
-def test_record_writes_whole_spaces_that_the_benchmark_reads(tmp_path):
-    from autotune.search import recorded
-
-    folder = tmp_path / "spaces"
-    command = [sys.executable, "-m", "autotune.cli.app", *SHORT, "--record", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == OK, done.stderr
     routes = space.legal_routes(Problem.parse(LARGER), "cpu", KERNELS)
     read = [recorded.read(path) for path in sorted(folder.iterdir())]
     assert sum(len(each.points) for each in read) == len(routes)

@@ -119,7 +119,6 @@ class TestLegalSet:
         names = {route.kernel for route in space.legal_routes(PROBLEMS[1], "cuda")}
         assert names == {"stock", "pad", "chunk", "dequantize", "fold_k", "upcast"}
 
-
     def test_our_metal_kernels_are_offered_on_metal_alone(self):
         for backend in BACKENDS:
             names = {route.kernel for route in space.legal_routes(PROBLEMS[1], backend)}
