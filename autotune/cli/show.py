@@ -24,16 +24,18 @@ def register(app: typer.Typer) -> None:
 
         files: tuple[shared.Standing, ...] = ()
         if chip or table:
-            views = [report.view(shared.choose(chip, table), family)]
+            found = [shared.choose(chip, table)]
         else:
             files = shared.in_reach(filter(machine.has, ("gpu", "cpu")))
-            views = report.in_use([shared.choose("", file.path) for file in files if file.kinds], family)
+            found = [shared.choose("", file.path) for file in files if file.kinds]
+        measured, notes = report.measurements(found)
+        views = report.in_use(found, family, measured=measured)
         report.demand(views, family)
         if json:
             output.emit(report.document(views, files))
         else:
             shared.write(output.console(), report.text(views))
-            for line in [] if chip or table else shared.passed_over(files):
+            for line in notes + ([] if chip or table else shared.passed_over(files)):
                 output.note(line)
         if os.environ.get("AUTOTUNE_DISABLE"):
             output.note("AUTOTUNE_DISABLE is set: routed calls take stock, whatever the tables say")

@@ -17,6 +17,7 @@ from .output import JSON, emit, next_step, note
 if TYPE_CHECKING:
     from ..kernels import Route
     from ..problem import Problem
+    from ..search.isolated import IsolatedDevice
     from ..search.studies import ProblemStudy
     from ..search.sweep import Outcome, Plan
 
@@ -191,8 +192,9 @@ def _run(
             return tuned[-1]
 
         try:
+            proven = _proven(plan, target)
             with stop:
-                outcome = Sweep(target, origin, plan, open_study, progress, stop.asked).run()
+                outcome = Sweep(target, origin, proven, open_study, progress, stop.asked).run()
             if record:
                 _record(tuned, Path(record))
         except studies.STORAGE_ERRORS as error:
@@ -212,6 +214,28 @@ def _record(tuned: Sequence[ProblemStudy], folder: Path) -> None:
         note(f"wrote {path}")
     if len(done) < len(tuned):
         note(f"{len(tuned) - len(done)} problems were not measured whole and are not written")
+
+
+def _proven(plan: Plan, target: IsolatedDevice) -> Plan:
+    """The plan without those of our own kernels that are wrong on this device or do not run there, each of which gets a
+    line: what follows would measure hundreds of their routes only to refuse them one by one."""
+    from dataclasses import replace
+
+    from .. import kernels
+    from ..kernels import STOCK
+    from ..search import verify
+
+    backend = target.machine.backend
+    here = verify.Target(backend, backend, target.machine.nax)
+    failures = verify.before_sweep(plan.problems, plan.kernels, here, target, plan.seed)
+    for name, failure in failures.items():
+        how = "is wrong" if failure.kind == "wrong" else f"failed ({failure.kind})"
+        note(
+            f"{name} is left out of this sweep, it {how} on {failure.case}: "
+            f"run: autotune verify --device {backend} --kernel {name}"
+        )
+    kept = tuple(name for name in plan.kernels or kernels.KERNELS if name not in failures)
+    return replace(plan, kernels=kept or (STOCK.kernel,)) if failures else plan
 
 
 class _Stop:

@@ -12,8 +12,12 @@ from .base import STOCK, Config, Kernel, Op, Parameter, Route
 from .chunk import Chunk
 from .dequantize import Dequantize
 from .fold_k import FoldK
+from .gemm import Gemm
+from .gemm_nax import GemmNax
 from .gemv import Gemv
 from .pad import Pad
+from .qmm import Qmm
+from .qmm_nax import QmmNax
 from .qmv import Qmv
 from .split_k import SplitK
 from .stock import Stock
@@ -21,7 +25,10 @@ from .upcast import Upcast
 
 KERNELS: dict[str, Kernel] = {
     kernel.name: kernel
-    for kernel in (Stock(), Pad(), Chunk(), Dequantize(), SplitK(), FoldK(), Upcast(), Qmv(), Gemv())
+    for kernel in (
+        *(Stock(), Pad(), Chunk(), Dequantize(), SplitK(), FoldK(), Upcast()),
+        *(Qmv(), Qmm(), QmmNax(), Gemv(), Gemm(), GemmNax()),
+    )
 }
 
 __all__ = [

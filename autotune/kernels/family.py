@@ -17,9 +17,9 @@ from typing import Any, Optional
 import mlx.core as mx
 
 from ..mlx_ops import ORIGINAL
-from ..problem import Problem
+from ..problem import LAYOUTS, Problem
 from . import launch
-from .base import Config, Kernel, Op
+from .base import Config, Kernel, Op, Parameter
 
 TYPES = {mx.float32: "float", mx.float16: "half", mx.bfloat16: "bfloat"}
 """Metal's names of the dtypes."""
@@ -30,6 +30,12 @@ THREADS = 1024
 """Most threads of a threadgroup on every Apple GPU since the A11 (Metal feature set tables)."""
 THREADGROUP_BYTES = 32 << 10
 """Threadgroup memory of every Apple GPU that MLX runs on (Metal feature set tables)."""
+
+
+MATH = Parameter(words=("safe", "relaxed"))
+"""Metal's math mode, as a parameter. ``relaxed`` lets the compiler reorder sums, which stays within the bound of any order
+of summation, and honours infinities and NaNs; ``fast`` does not, and is not offered. A system that does not know
+``relaxed`` refuses the config."""
 
 
 class Settled(dict[str, Any]):
@@ -51,6 +57,7 @@ class Family(Kernel):
 
     backends: tuple[str, ...] = ("metal",)
     searched = True
+    rounded: tuple[str, ...] | None = ()
     texts: tuple[str, ...] = ()
     """Files of ``msl/`` that make the program, the kernel's own last."""
 
@@ -220,8 +227,8 @@ def tiles(length: int, tile: int) -> int:
 
 
 _PROBED: set[tuple[Any, ...]] = set()
-PROBE_M, PROBE_N, PROBE_K = 5, 96, 256
-"""Shape of the product on which a config is tried: ragged in M, whole groups in N and K."""
+PROBE_M, PROBE_N, PROBE_K = 69, 96, 256
+"""Shape of the product on which a config is tried: whole tiles and a rest in M, whole groups in N and K."""
 PROBE_FARTHEST = {"f32": 1e-3, "f16": 0.05, "bf16": 0.3}
 """Largest difference from the float32 product over its root mean square at which a compiled kernel passes its first
 try: about ten times what rounding the result gives, far below what a wrong index does."""
@@ -229,11 +236,19 @@ try: about ten times what rounding the result gives, far below what a wrong inde
 
 def _probe(op: Op, problem: Problem) -> None:
     """One small product through ``op``, against MLX's float32 product on the CPU: the stock kernel of the device is no
-    reference, since some were wrong (``addmm`` on M5, ml-explore/mlx #3422)."""
+    reference, since some were wrong (``addmm`` on M5, ml-explore/mlx #3422). A dense call may have any layout, whatever
+    the problem says, so all of them are tried."""
+    for layout in LAYOUTS if problem.quantization is None else (problem.layout,):
+        _probe_layout(op, problem, layout)
+
+
+def _probe_layout(op: Op, problem: Problem, layout: str) -> None:
     dtype, key = DTYPES[problem.dtype], mx.random.key(0)
     keys = mx.random.split(key, 3)
     lead = () if problem.batch == 1 else (2,)
     a = mx.random.normal((*lead, PROBE_M, PROBE_K), key=keys[0]).astype(dtype)
+    if layout[0] == "t":
+        a = _turned(a)
     wide = a.astype(mx.float32)
     cpu = mx.cpu
     if problem.quantization is not None:
@@ -247,8 +262,8 @@ def _probe(op: Op, problem: Problem) -> None:
         b = mx.swapaxes(exact, 0, 1) if across else exact
     else:
         b = mx.random.normal((*lead, PROBE_K, PROBE_N), key=keys[1]).astype(dtype)
-        if problem.layout[1] == "t":
-            b = mx.swapaxes(mx.contiguous(mx.swapaxes(b, -1, -2)), -1, -2)
+        if layout[1] == "t":
+            b = _turned(b)
         out = op(a, b, stream=None) if problem.op == "matmul" else None
     expected = ORIGINAL["matmul"](wide, b.astype(mx.float32), stream=cpu)
     if problem.op == "addmm":
@@ -259,6 +274,11 @@ def _probe(op: Op, problem: Problem) -> None:
     mx.eval(out, expected)
     if out.shape != expected.shape or out.dtype != dtype or reach(out, expected) > PROBE_FARTHEST[problem.dtype]:
         raise ArithmeticError("its result on a first small product is wrong")
+
+
+def _turned(array: mx.array) -> mx.array:
+    """The same matrix, its columns contiguous."""
+    return mx.swapaxes(mx.contiguous(mx.swapaxes(array, -1, -2)), -1, -2)
 
 
 def reach(values: mx.array, expected: mx.array) -> float:

@@ -8,7 +8,8 @@ Cost model: ceil(M / v) passes over B; a pass takes the larger of bytes of B / b
 
 Parameters: ``v``, rows of x that share an element of B; ``outputs``, columns for a simdgroup (B contiguous along K) or
 for a lane (B contiguous along N); ``simdgroups`` in a threadgroup; ``split``, how many of them share K; ``values`` of K
-that a lane takes at once; ``lanes`` of a simdgroup that lie along N, for B contiguous along N.
+that a lane takes at once; ``lanes`` of a simdgroup that lie along N, for B contiguous along N; ``math``,
+Metal's math mode.
 
 Serves all layouts of B, ``matmul`` and ``addmm``, any M; made for M up to 8. x is made contiguous first, which is a
 view where it already is.
@@ -26,7 +27,7 @@ import mlx.core as mx
 from ..problem import Problem
 from . import launch
 from .base import Config, Op, Parameter
-from .family import LANES, THREADGROUP_BYTES, THREADS, TYPES, Family, Settled, rows_of, tiles
+from .family import LANES, MATH, THREADGROUP_BYTES, THREADS, TYPES, Family, Settled, rows_of, tiles
 
 MOST_ROWS = 32
 """Rows of x beyond which a matrix-vector kernel is not worth measuring."""
@@ -42,6 +43,7 @@ class Gemv(Family):
     summary = "dense matrix-vector kernel that loads each element of B once for several rows of x"
     ops = ("matmul", "addmm")
     smooth = True
+    side = "vector"
     texts = ("gemv",)
     parameters = {
         "v": Parameter(1, 16),
@@ -50,10 +52,11 @@ class Gemv(Family):
         "split": Parameter(1, 32),
         "values": Parameter(1, 16),
         "lanes": Parameter(1, 32),
+        "math": MATH,
     }
 
     def legal(self, problem: Problem, config: Config) -> bool:
-        v, outputs, simdgroups, split, values, lanes = (int(config[name]) for name in self.parameters)
+        v, outputs, simdgroups, split, values, lanes = _numbers(config)
         return (
             problem.batch == 1
             and problem.layout[0] == "n"
@@ -74,7 +77,7 @@ class Gemv(Family):
 
     def threadgroup_bytes(self, config: Config) -> int:
         """Threadgroup memory that a config takes."""
-        v, outputs, simdgroups, split, _, lanes = (int(config[name]) for name in self.parameters)
+        v, outputs, simdgroups, split, _, lanes = _numbers(config)
         return 4 * simdgroups * v * outputs * lanes if split > 1 else 0
 
     @staticmethod
@@ -109,6 +112,11 @@ class Gemv(Family):
         return launch.run(program, inputs, grid, threadgroup, ((*a.shape[:-1], n),), (a.dtype,), stream)[0]
 
 
+def _numbers(config: Config) -> list[int]:
+    """The parameters that are numbers, in order."""
+    return [int(config[name]) for name in Gemv.parameters if name != "math"]
+
+
 @lru_cache(maxsize=4096)
 def _prepared(
     config: Settled, dtype: mx.Dtype, epilogue: int, m: int, n: int
@@ -117,10 +125,10 @@ def _prepared(
     simdgroups, teams = config["simdgroups"], config["simdgroups"] // config["split"]
     constants = (
         ("T", TYPES[dtype]),
-        *((name.upper(), config[name]) for name in Gemv.parameters),
+        *((name.upper(), config[name]) for name in Gemv.parameters if name != "math"),
         ("EPILOGUE", epilogue),
     )
     names = ("sizes", "x", "b", *(("factors", "c") if epilogue else ()))
-    program = launch.program(Gemv.texts, constants, names, ("y",), contiguous=False)
+    program = launch.program(Gemv.texts, constants, names, ("y",), contiguous=False, math_mode=config["math"])
     groups = tiles(n, teams * config["width"])
     return program, (LANES, simdgroups * groups, tiles(m, config["v"])), (LANES, simdgroups, 1)

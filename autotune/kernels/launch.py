@@ -142,7 +142,7 @@ def program(
     defines = [_define(name, value) for name, value in constants]
     parts = [texts[-1], *(name.lower() + str(value) for name, value in constants)]
     label = re.sub(r"[^0-9a-zA-Z]+", "_", "_".join(parts))
-    header = "\n".join(["using namespace metal;", *includes, *defines, *declarations, ""])
+    header = "\n".join([*includes, "using namespace metal;", *defines, *declarations, ""])
     return Program("autotune_" + label, inputs, outputs, header, body, contiguous, math_mode)
 
 

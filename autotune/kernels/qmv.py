@@ -9,7 +9,7 @@ Cost model: ceil(M / v) passes; a pass takes the larger of weight bytes / bandwi
 
 Parameters: ``v``, rows of x that share an unpacked weight; ``rows`` of w for each simdgroup, which share the loads of
 x; ``simdgroups`` in a threadgroup; ``split``, how many of them share K; ``values`` of a row that a lane takes at once;
-``stage``, whether x goes through threadgroup memory.
+``stage``, whether x goes through threadgroup memory; ``math``, Metal's math mode.
 
 Serves transposed weights of all of MLX's modes and any M; made for M up to 16.
 
@@ -26,7 +26,7 @@ import mlx.core as mx
 from ..problem import Problem
 from . import launch
 from .base import Config, Parameter
-from .family import LANES, THREADGROUP_BYTES, THREADS, TYPES, Family, Settled, rows_of, tiles
+from .family import LANES, MATH, THREADGROUP_BYTES, THREADS, TYPES, Family, Settled, rows_of, tiles
 
 MOST_ROWS = 64
 """Rows of x beyond which a matrix-vector kernel is not worth measuring."""
@@ -40,6 +40,7 @@ class Qmv(Family):
     summary = "quantized matrix-vector kernel that unpacks each weight once for several rows of x"
     ops = ("quantized_matmul",)
     smooth = True
+    side = "vector"
     texts = ("packs", "qmv")
     parameters = {
         "v": Parameter(1, 16),
@@ -48,11 +49,12 @@ class Qmv(Family):
         "split": Parameter(1, 16),
         "values": Parameter(8, 32),
         "stage": Parameter(0, 1),
+        "math": MATH,
     }
 
     def legal(self, problem: Problem, config: Config) -> bool:
         q = problem.quantization
-        v, rows, simdgroups, split, values, _ = (int(config[name]) for name in self.parameters)
+        v, rows, simdgroups, split, values, _ = _numbers(config)
         return (
             q is not None
             and problem.layout == "nt"
@@ -71,7 +73,7 @@ class Qmv(Family):
 
     def threadgroup_bytes(self, config: Config) -> int:
         """Threadgroup memory that a config takes."""
-        v, rows, simdgroups, split, values, stage = (int(config[name]) for name in self.parameters)
+        v, rows, simdgroups, split, values, stage = _numbers(config)
         staged = 4 * v * split * values * LANES if stage else 0
         return staged + (4 * simdgroups * v * rows if split > 1 else 0)
 
@@ -84,6 +86,11 @@ class Qmv(Family):
         return launch.run(program, inputs, grid, threadgroup, ((*x.shape[:-1], n),), (x.dtype,), stream)[0]
 
 
+def _numbers(config: Config) -> list[int]:
+    """The parameters that are numbers, in order."""
+    return [int(config[name]) for name in Qmv.parameters if name != "math"]
+
+
 @lru_cache(maxsize=4096)
 def _prepared(
     config: Settled, dtype: mx.Dtype, group_size: int, bits: int, mode: str, m: int, n: int
@@ -93,11 +100,11 @@ def _prepared(
     groups = tiles(n, config["rows"] * (simdgroups // config["split"]))
     constants = (
         ("T", TYPES[dtype]),
-        *((name.upper(), value) for name, value in config.items()),
+        *((name.upper(), value) for name, value in config.items() if name != "math"),
         ("BITS", bits),
         ("GROUP", group_size),
         *((name.upper(), int(name == mode)) for name in ("affine", "mxfp4", "nvfp4", "mxfp8")),
     )
     inputs = ("sizes", "x", "w", "scales", *(("biases",) if mode == "affine" else ()))
-    program = launch.program(Qmv.texts, constants, inputs, ("y",))
+    program = launch.program(Qmv.texts, constants, inputs, ("y",), math_mode=config["math"])
     return program, (LANES, simdgroups * groups, tiles(m, config["v"])), (LANES, simdgroups, 1)

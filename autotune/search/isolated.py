@@ -21,6 +21,8 @@ from typing import Any
 
 from .. import machine
 from ..devices.base import Accuracy, RouteFailed
+from ..devices.cases import Case
+from ..devices.proof import Proof
 from ..errors import UnfitError
 from ..kernels import Route
 from ..problem import Problem
@@ -61,6 +63,12 @@ class IsolatedDevice:
                 with contextlib.suppress(OSError):  # what was not yet written to a dead process
                     if pipe:
                         pipe.close()
+
+    def prove(self, route: Route, case: Case, seed: int, way: str = "") -> Proof:
+        """``devices.proof.prove`` in the worker. Raises :class:`RouteFailed`."""
+        self.start()
+        request = {"do": "prove", "route": str(route), "case": str(case), "seed": seed, "way": way}
+        return Proof.of_json(self.ask(request))
 
     @property
     def alive(self) -> bool:

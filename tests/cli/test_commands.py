@@ -18,7 +18,7 @@ from autotune.kernels import Route
 from autotune.problem import Problem
 from autotune.search import results, space, workloads
 
-COMMANDS = ("devices", "sweep", "export", "check", "show", "explain", "diff", "bench")
+COMMANDS = ("devices", "sweep", "export", "check", "verify", "show", "explain", "spaces", "diff", "bench")
 SMALL = "quantized_matmul M=2 N=64 K=64 f16 affine-b4-g64 nt"
 
 

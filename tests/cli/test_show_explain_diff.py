@@ -51,10 +51,22 @@ def own(shipped_tables):
 def test_show_a_file(file):
     done = run("show", "--table", file)
     assert done.exit_code == 0
-    assert f"{WIDE}  vector_limit 3" in done.stdout
+    assert f"{WIDE}  vector_limit 1..3 (MLX: 8)\nM=3  2.95x [" in done.stdout
     assert "next: autotune explain" in done.stderr
     assert "next:" not in done.stdout
     assert not any(line.endswith(" ") for line in done.stdout.splitlines())
+
+
+def test_show_a_file_whose_measurements_are_torn_or_gone(file):
+    csv = Path(file).with_suffix(".csv")
+    csv.write_text("problem,route\n")
+    torn = run("show", "--table", file)
+    assert f"{WIDE}  vector_limit 3 (MLX: 8)\nM " in torn.stdout
+    assert "the measurements beside the table are left out: " in torn.stderr
+    csv.unlink()
+    gone = run("show", "--table", file)
+    assert gone.stdout == torn.stdout
+    assert "measurements" not in gone.stderr
 
 
 def test_show_what_is_in_use(own):

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from autotune import kernels
-from autotune.kernels import Parameter, Route, family
+from autotune.kernels import Parameter, Route, family, launch
 from autotune.kernels.family import Family
 from autotune.mlx_ops import ORIGINAL
-from autotune.problem import OPS, Problem
+from autotune.problem import LAYOUTS, OPS, Problem
 from autotune.routing import router
 from autotune.routing.router import ROUTERS, RoutingWarning
+from autotune.search import space
 
 QUANTIZED = "quantized_matmul M=3 N=64 K=128 f32 affine-b4-g64 nt"
 PROBLEMS = [
@@ -100,9 +101,9 @@ class TestFirstTry:
         kernel, problem = Right(), PROBLEMS[0]
         for m in (3, 5, 70):
             kernel.probe(problem.with_m(m), {"shift": 0})
-        assert kernel.calls == 1
+        assert kernel.calls == len(LAYOUTS)  # a call may have any, whatever the problem says
         kernel.probe(PROBLEMS[1], {"shift": 0})
-        assert kernel.calls == 2
+        assert kernel.calls == 2 * len(LAYOUTS)
 
     def test_what_the_compiler_says_is_raised(self):
         with pytest.raises(RuntimeError, match="unable to build"):
@@ -229,3 +230,18 @@ def test_every_family_is_offered_where_it_runs():
             assert kernel.runs_on("metal", nax=True)
             assert kernel.runs_on("metal", nax=False) != kernel.nax
             assert Route.parse(kernel.name).kernel == kernel.name
+
+
+@pytest.mark.parametrize("math", ["safe", "relaxed"])
+@pytest.mark.parametrize(
+    ("name", "text"), [("qmv", QUANTIZED), ("gemv", "matmul M=3 N=64 K=128 f16 nt")], ids=["qmv", "gemv"]
+)
+def test_the_math_mode_reaches_the_compiler(name, text, math):
+    problem, kernel = Problem.parse(text), kernels.kernel(name)
+    config = next(r.config for r in space.legal_set(kernel, problem, "metal") if r.config["math"] == math)
+    seen = []
+    x, packed = operands(problem)
+    arguments = (x, *packed, True, 64, 4, "affine") if name == "qmv" else (x, mx.zeros((128, 64)))
+    with launch.through(lambda asked: seen.append(asked) or [mx.zeros(asked.shapes[0])]):
+        kernel.build(problem, config)(*arguments)
+    assert [asked.program.math_mode for asked in seen] == [math]

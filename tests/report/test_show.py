@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from autotune.errors import UsageError
-from autotune.report import show, tables
+from autotune.report import limits, show, tables
+from autotune.routing import table
 from autotune.routing.router import Verdict
+from autotune.search.results import dumps
 from autotune.search.stats import Interval
-from report.builders import DENSE, H100, M5MAX, PAD, WIDE, header, make, row
+from report.builders import DENSE, H100, M5MAX, PAD, STOCK, WIDE, header, make, row, saved, timed
+
+FILES = ("good.json", "torn.json", "odd.json", "alone.json")
 
 
 @pytest.mark.parametrize(
@@ -50,66 +56,6 @@ def test_words_for_lists_counts_and_intervals():
 def test_a_device_is_described_by_what_its_backend_counts():
     assert tables.device(H100) == "NVIDIA H100 80GB HBM3, sm_90, cuda, 132 multiprocessors"
     assert tables.device(M5MAX) == "Apple M5 Max, applegpu_g17s, metal, 40 GPU cores, NAX on"
-
-
-STOCK_LEAVES = [
-    ("all stock", [row(1, 4096)], "stock"),
-    (
-        "prefill alone is past every limit of MLX",
-        [row(1, 511), row(512, 4096, "dequantize compute=native", 1.2)],
-        "stock",
-    ),
-    ("a whole tile past every limit of MLX", [row(1, 32), row(33, 63, "pad multiple=64 fill=zeros", 1.2)], "stock"),
-]
-TABLE_DECIDES = [
-    ("padding, then stock", [row(1, 2), row(3, 7, PAD, 2.9), row(8, 2048)], 3),
-    ("padding from the first row on", [row(1, 7, PAD, 1.2), row(8, 64)], 1),
-    ("two paddings", [row(1, 2), row(3, 3, "pad multiple=4 fill=zeros", 2.0), row(4, 7, PAD, 2.9), row(8, 9)], 3),
-    ("dequantizing, then stock", [row(1, 10), row(11, 20, "dequantize compute=native", 1.3), row(21, 64)], 11),
-    (
-        "pieces that are matrices themselves",
-        [row(1, 2), row(3, 7, PAD, 2.9), row(8, 8), row(9, 16, "chunk rows=8", 1.2)],
-        3,
-    ),
-    ("any other kernel above it", [row(1, 2), row(3, 7, PAD, 2.9), row(8, 64, "upcast", 1.2)], 3),
-    ("gaps", [row(1, 1), row(4, 7, PAD, 2.9), row(16, 16), row(64, 64)], 4),
-    ("folding into many rows", [row(1, 4), row(5, 8, "fold_k parts=8 sum=native", 1.4), row(9, 16)], 5),
-]
-UNTOLD = [
-    ("folding into few rows", [row(1, 2), row(3, 8, "fold_k parts=2 sum=native", 1.4)], "may be on either side"),
-    ("begins past M=1", [row(4, 7, PAD, 2.9), row(8, 64)], "the first row, M=4"),
-    (
-        "back to stock below what padding reaches",
-        [row(1, 2), row(3, 3, PAD, 2.9), row(4, 5), row(6, 7, PAD, 2.0)],
-        "M=4",
-    ),
-    ("back to smaller pieces", [row(1, 2), row(3, 7, PAD, 2.9), row(8, 8), row(9, 16, "chunk rows=2", 1.2)], "M=9"),
-    ("a kernel of either side before it", [row(1, 2, "upcast", 1.5), row(3, 7, PAD, 2.9)], "upcast at M=1"),
-    ("pieces alone", [row(1, 8), row(9, 16, "chunk rows=8", 1.3), row(17, 64)], "chunk rows=8 at M=9"),
-]
-
-
-@pytest.mark.parametrize(("rows", "kind"), [case[1:] for case in STOCK_LEAVES], ids=[case[0] for case in STOCK_LEAVES])
-def test_hand_over_is_left_to_stock(rows, kind):
-    found = show.hand_over(rows, "metal")
-    assert (found.kind, found.m, str(found)) == (kind, None, "stock")
-
-
-@pytest.mark.parametrize(("rows", "m"), [case[1:] for case in TABLE_DECIDES], ids=[case[0] for case in TABLE_DECIDES])
-def test_hand_over_is_the_tables(rows, m):
-    found = show.hand_over(rows, "metal")
-    assert (found.kind, found.m, str(found)) == ("table", m, str(m))
-
-
-@pytest.mark.parametrize(("rows", "why"), [case[1:] for case in UNTOLD], ids=[case[0] for case in UNTOLD])
-def test_hand_over_is_untold(rows, why):
-    found = show.hand_over(rows, "metal")
-    assert (found.kind, found.m, str(found)) == ("untold", None, "?")
-    assert why in found.reason
-
-
-def test_no_hand_over_where_there_is_one_kernel():
-    assert show.hand_over([row(1, 2), row(3, 7, PAD, 2.9)], "cpu").kind == "untold"
 
 
 def test_only_quantized_families_have_a_hand_over():
@@ -158,6 +104,51 @@ def test_verdicts_are_gathered_by_file():
     assert tables.passed_over(())[0].startswith("no table is in use")
 
 
+MEASURED = [
+    timed(WIDE, m, route, us, 100)
+    for m, route, us in [(2, STOCK, 100), (2, PAD, 120), (3, STOCK, 100), (3, PAD, 40), (8, STOCK, 100)]
+]
+
+
+def test_measurements_beside_a_table_decide_its_limits():
+    rows = {WIDE: [row(1, 64)], DENSE: [row(1, 8)]}
+    measured = limits.timed(MEASURED, "chained")
+    (found, dense) = show.view(make(rows), measured=measured).families
+    assert (found.limit.source, str(found.limit), dense.limit) == ("measured", "3", None)
+    (view,) = show.in_use([make(rows)], measured={"made.json": measured})
+    assert view.families[0].limit == found.limit
+    assert show.in_use([make(rows)], measured={"other.json": measured})[0].families[0].limit.source == "rows"
+
+
+def test_measurements_are_read_once_and_faults_are_told(tmp_path):
+    good, torn, odd, alone = (table.load(saved(tmp_path, {WIDE: [row(1, 8)]}, name=name)) for name in FILES)
+    (tmp_path / "good.csv").write_text(dumps(MEASURED), "utf-8")
+    (tmp_path / "torn.csv").write_text("problem,route\n", "utf-8")
+    (tmp_path / "odd.csv").write_text(dumps([replace(MEASURED[0], route="pad multiple")]), "utf-8")
+    measured, notes = show.measurements([good, torn, odd, alone])
+    assert {Path(path).name: list(found) for path, found in measured.items()} == {
+        "good.json": [WIDE],
+        "torn.json": [],
+        "alone.json": [],
+    }
+    assert len(notes) == 2
+    assert "torn.csv lacks the columns" in notes[0]
+    assert "route 'pad multiple' has 'multiple'" in notes[1]
+
+
+def test_the_evidence_of_a_limit_is_printed_and_fits_100_columns():
+    view = show.view(
+        make({WIDE: [row(1, 2), row(3, 7, PAD, 2.9), row(8, 64)]}), measured=limits.timed(MEASURED, "chained")
+    )
+    printed = re.sub("\x1b\\[[0-9;]*m", "", _text([view], width=100))
+    assert max(map(len, printed.splitlines())) <= 100
+    plain = re.sub(" +\n", "\n", printed)
+    assert f"{WIDE}  vector_limit 3 (MLX: 8)" in plain
+    assert re.search(rf"M=3 +2\.50x \[2\.4\d, 2\.5\d\] +matrix +40\.0 us +{PAD}\n +vector +100 us +stock\n", plain)
+    assert "only matrix-matrix routes were measured at M=8\n" in plain
+    assert max(map(len, _text([view]).splitlines())) <= 100
+
+
 def _text(views, width: int = 0) -> str:
     console = Console(width=width or 200, force_terminal=bool(width), highlight=False, soft_wrap=not width)
     with console.capture() as captured:
@@ -170,8 +161,8 @@ def test_text_has_the_evidence_and_explains_itself():
     rows = [row(1, 2, speedup=0.98), row(3, 7, PAD, 2.91), row(8, 64, mlx="0.32.0", speedup=0.9)]
     text = _text([show.view(make({WIDE: rows}, header(source="simulated")), mlx=rows[0].mlx)])
     for expected in (
-        f"{WIDE}  vector_limit 3", PAD, "2.91x [2.86, 2.96]", "(0.98x [0.93, 1.03])", "simulated: a model",
-        "3 %: ", "1.2 %: ", "in brackets", "vector_limit: the M from which", "3 routes in 1 family",
+        f"{WIDE}  vector_limit 3 (MLX: 8)", PAD, "2.91x [2.86, 2.96]", "(0.98x [0.93, 1.03])", "simulated: a model",
+        "3 %: ", "1.2 %: ", "in brackets", "vector_limit, where no measurements", "3 routes in 1 family",
     ):  # fmt: skip
         assert expected in text
 
@@ -189,7 +180,8 @@ def test_document_holds_all_and_survives_json():
     view = show.view(make({WIDE: [row(1, 2), row(3, 7, PAD, 2.91)]}))
     document = json.loads(json.dumps(show.document([view], [tables.Standing("a.json", (), "why")])))
     family = document["tables"][0]["families"][0]
-    assert family["vector_limit"] == {"kind": "table", "m": 3, "reason": ""}
+    limit = family["vector_limit"]
+    assert (limit["source"], limit["kind"], limit["least"], limit["m"], limit["compiled"]) == ("rows", "found", 3, 3, 8)
     assert family["routes"][1]["route"] == PAD
     assert family["routes"][1]["freshness"]["level"] == "valid"
     assert document["files"] == [{"path": "a.json", "kinds": [], "reason": "why"}]

@@ -49,27 +49,37 @@ inline uint code_of(const thread uint* words, int i) {
   return code & ((1u << BITS) - 1u);
 }
 
-// A weight before its group's scale, and for floating-point weights short of the power of two in scale_of. An E2M1 or
-// E4M3 code moved to the top of a half is that value times 2^-14 or 2^-8, subnormal codes included.
+#if MXFP8 || NVFP4
+// An E4M3 code as a half: its bits moved to the half's are the value times 2^-8, subnormal codes included. The two codes
+// of NaN, which lack the half's top exponent bit, get it: MLX reads them as NaN too.
+inline half e4m3(uint code) {
+  const uint size = code & 0x7fu;
+  return as_type<half>(ushort(((code & 0x80u) << 8) | (size << 7) | (((size + 1u) >> 7) << 14)));
+}
+#endif
+
+// A weight before its group's scale, and for floating-point weights short of the power of two in scale_of. An E2M1 code
+// moved to the top of a half is that value times 2^-14, the subnormal code included.
 inline float weight_of(uint code) {
 #if AFFINE
   return float(code);
 #elif MXFP8
-  return float(as_type<half>(ushort(((code & 0x80u) << 8) | ((code & 0x7fu) << 7))));
+  return float(e4m3(code));
 #else
   return float(as_type<half>(ushort(((code & 8u) << 12) | ((code & 7u) << 9))));
 #endif
 }
 
-// The factor of a group. E8M0 scales are powers of two, 2^(s - 127), the smallest of them subnormal in float32.
+// The factor of a group. An E8M0 scale is 2^(s - 127); what weight_of left out goes into the exponent, so that none is
+// subnormal, and scales that do not fit any more (2^114 and above for MXFP4, 2^120 for MXFP8) are infinite.
 inline float scale_of(scale_type s) {
 #if AFFINE
   return float(s);
 #elif NVFP4
-  return float(as_type<half>(ushort((uint(s) & 0x7fu) << 7))) * (256.0f * 16384.0f);
+  return float(e4m3(s)) * (256.0f * 16384.0f);
 #elif MXFP4
-  return as_type<float>(s == 0 ? 0x00400000u : uint(s) << 23) * 16384.0f;
+  return as_type<float>(min(uint(s) + 14u, 255u) << 23);
 #else
-  return as_type<float>(s == 0 ? 0x00400000u : uint(s) << 23) * 256.0f;
+  return as_type<float>(min(uint(s) + 8u, 255u) << 23);
 #endif
 }

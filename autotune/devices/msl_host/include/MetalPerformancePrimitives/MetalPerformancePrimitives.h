@@ -1,0 +1,1 @@
+#include "msl/tensor_ops.h"

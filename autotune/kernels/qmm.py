@@ -1,0 +1,188 @@
+"""Quantized matrix-matrix product in tiles: weights are unpacked into threadgroup memory, once for BM rows of x.
+
+Why it pays: MLX's tiled kernel has one tile size for all shapes and chips, and shares K over threadgroups by a rule.
+Which tile wins depends on how many threadgroups a shape makes and on how many rows share an unpacked weight. For a
+handful of rows (speculative decoding, small batches) tiles of 8 rows waste nothing, and K has to be shared to fill the
+GPU; for hundreds, tall tiles unpack the weights the fewest times.
+
+Cost model: ceil(M / bm) times unpacking N K weights; products of 8 x 8 fragments at the matrix units' rate; bytes of x
+and w once for each column and row of tiles, as far as caches do not hold them; split_k > 1 adds 8 split_k M N bytes of
+partial sums, written and read, and a launch.
+
+Parameters: ``bm``, ``bn``, the results of a threadgroup, and ``bk``, the depth of a step along K; ``wm``, ``wn`` and
+``wk``, the simdgroups of a threadgroup along M, N and K, where those along K add up in the same launch; ``split_k``,
+the threadgroups that share K, whose float32 results a second launch adds up; ``swizzle``, rows of tiles that are walked
+together, for the cache; ``stages``, tiles of each operand in threadgroup memory. How many weights a thread unpacks at
+once follows from these.
+
+Serves all of MLX's modes, transposed weights (``nt``) and others (``nn``), any M. As in MLX's own kernel, a weight is
+computed in float32 and rounded once to x's dtype before it is multiplied: a tile of halves takes half the memory and
+registers of one of floats.
+
+Source of the idea: MLX's ``qmm_t`` and its split-K variant; the parameters are those of CUTLASS and CLBlast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from ..problem import DTYPES as ITEM_BYTES
+from ..problem import Problem
+from . import gemm, launch
+from .base import Config, Op, Parameter
+from .family import LANES, THREADGROUP_BYTES, TYPES, Family, rows_of, tiles
+
+PACKS = (32, 16, 8)
+"""Weights that a thread can unpack at once; 32 of any bits are whole words."""
+LEAST_WORDS = 8
+"""Arrays with fewer elements lie in constant memory, where the kernel does not look for packed weights."""
+MOST_OFFSET = 1 << 31
+"""Elements of x or of w from the first of a tile to the last: offsets within a tile have 32 bits."""
+LARGE_TILE = 32
+"""Rows of a tile from which on unpacking is a small part of the work, whatever the number of tiles along M."""
+MOST_UNPACKED = 4
+"""Tiles along M, each of which unpacks all weights again, that are worth measuring with fewer rows than that."""
+MOST_REGISTERS = 128
+"""Registers of 32 bits for sums, fragments, and what a thread holds of the next tiles. An Apple GPU's thread is assumed
+to have 128 before occupancy falls and 256 before they spill; addresses and unpacking need some too."""
+
+
+class Qmm(Family):
+    name = "qmm"
+    summary = "quantized tiled kernel that unpacks weights into threadgroup memory, with split-K"
+    ops = ("quantized_matmul",)
+    side = "matrix"
+    rounded = ("weights",)
+    texts = ("packs", "tile", "qmm")
+    parameters = {
+        "bm": Parameter(8, 256),
+        "bn": Parameter(8, 256),
+        "bk": Parameter(8, 256),
+        "wm": Parameter(1, 8),
+        "wn": Parameter(1, 8),
+        "wk": Parameter(1, 8),
+        "split_k": Parameter(1, 64),
+        "swizzle": Parameter(1, 16),
+        "stages": Parameter(1, 2),
+    }
+
+    def sources(self) -> Iterable[str]:
+        return (*super().sources(), gemm.__name__)
+
+    def files(self) -> Iterable[Path]:
+        return (*super().files(), launch.MSL / "reduce.metal")
+
+    def legal(self, problem: Problem, config: Config) -> bool:
+        q = problem.quantization
+        return (
+            q is not None
+            and q.bits > 1
+            and problem.batch == 1
+            and problem.n * problem.k * q.bits // 32 >= LEAST_WORDS
+            and max(problem.n, problem.k) * max(int(config[name]) for name in ("bm", "bn", "bk")) < MOST_OFFSET
+            and gemm.tiles_fit(config)
+            and 2 * int(config["bn"]) * int(config["bk"]) >= threads(config) * pack(problem, config)
+            and registers(problem, config) <= MOST_REGISTERS
+            and self.threadgroup_bytes(config, ITEM_BYTES[problem.dtype], problem.layout) <= THREADGROUP_BYTES
+            and gemm.well_shared(config)
+            and gemm.worth_trying(problem, config)
+            and (int(config["bm"]) >= LARGE_TILE or tiles(problem.m, int(config["bm"])) <= MOST_UNPACKED)
+        )
+
+    def threadgroup_bytes(self, config: Config, item_bytes: int = 4, layout: str = "nt") -> int:
+        """Threadgroup memory that a config takes for elements of that size."""
+        bm, bn, bk = (int(config[name]) for name in ("bm", "bn", "bk"))
+        w_tile = (bn, bk) if layout == "nt" else (bk, bn)
+        operands = gemm.tile_bytes(bm, bk, item_bytes) + gemm.tile_bytes(*w_tile, item_bytes)
+        return max(int(config["stages"]) * operands, gemm.spill_bytes(config))
+
+    def build(self, problem: Problem, config: Config) -> Op:
+        known = {name: config[name] for name in self.parameters}
+        known.update(values=pack(problem, config), nt=int(problem.layout == "nt"))
+        return super().build(problem, known)
+
+    def quantized(self, config, x, w, scales, biases, group_size, bits, mode, stream):
+        dtype = x.dtype
+        plan = _plan(tuple(config.values()), dtype, group_size, bits, mode)
+        k, split = x.shape[-1], plan.split
+        m, n = rows_of(x), w.shape[0] if plan.nt else w.shape[1] * 32 // bits
+        shape = (*x.shape[:-1], n)
+        out = launch.run(
+            plan.program,
+            (launch.sizes(m, n, k, plan.swizzle), x, w, scales, *(() if biases is None else (biases,))),
+            grid=(LANES * tiles(n, plan.bn), plan.simdgroups * tiles(m, plan.bm), split),
+            threadgroup=(LANES, plan.simdgroups, 1),
+            shapes=(shape if split == 1 else (split, m, n),),
+            dtypes=(dtype if split == 1 else mx.float32,),
+            stream=stream,
+        )[0]
+        return out if split == 1 else gemm.reduced(out, shape, dtype, (), stream)
+
+
+def threads(config: Config) -> int:
+    """Threads of a threadgroup."""
+    return LANES * int(config["wm"]) * int(config["wn"]) * int(config["wk"])
+
+
+def pack(problem: Problem, config: Config) -> int:
+    """Weights that a thread unpacks at once: as many as leave a pack for every thread, of one group and one row."""
+    assert problem.quantization is not None
+    bn, bk = int(config["bn"]), int(config["bk"])
+    row = bk if problem.layout == "nt" else bn
+    fitting = [
+        values
+        for values in PACKS
+        if problem.quantization.group_size % values == 0 and row % values == 0 and bn * bk >= threads(config) * values
+    ]
+    return max(fitting, default=PACKS[-1])
+
+
+def registers(problem: Problem, config: Config) -> int:
+    """About how many registers of 32 bits a thread needs at once: to multiply, and for its part of the next tiles."""
+    assert problem.quantization is not None
+    bm, bn, bk, wm, wn = (int(config[name]) for name in ("bm", "bn", "bk", "wm", "wn"))
+    item, values = ITEM_BYTES[problem.dtype], pack(problem, config)
+    down, across = bm // wm // gemm.FRAGMENT, bn // wn // gemm.FRAGMENT
+    fragments = 2 * down * across + (down + across) * item // 2
+    elements = tiles(bm * bk, threads(config)) * item // 4
+    packs = tiles(bn * bk, threads(config) * values)
+    return fragments + elements + packs * (tiles(values * problem.quantization.bits, 32) + 2)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a call needs of its config."""
+
+    program: launch.Program
+    bm: int
+    bn: int
+    simdgroups: int
+    split: int
+    swizzle: int
+    nt: bool
+
+
+_NAMES = (*Qmm.parameters, "values", "nt")
+"""Of a built config: the parameters, and what follows from them and the problem."""
+
+
+@cache
+def _plan(config: tuple[Any, ...], dtype: mx.Dtype, group_size: int, bits: int, mode: str) -> _Plan:
+    """The plan of a built config, given as its values in order: found by them 0.4 us faster than by its items.
+
+    The program reads ``swizzle`` at run time, and of ``split_k`` takes whether there are partial sums: fewer compiles.
+    """
+    items = dict(zip(_NAMES, map(int, config)))
+    constants = {name.upper(): value for name, value in items.items() if name not in ("split_k", "swizzle")}
+    modes = {name.upper(): int(name == mode) for name in ("affine", "mxfp4", "nvfp4", "mxfp8")}
+    constants.update(PARTIALS=int(items["split_k"] > 1), BITS=bits, GROUP=group_size, **modes)
+    inputs = ("sizes", "x", "w", "scales", *(("biases",) if mode == "affine" else ()))
+    program = launch.program(Qmm.texts, (("T", TYPES[dtype]), *constants.items()), inputs, ("y",))
+    simdgroups = items["wm"] * items["wn"] * items["wk"]
+    return _Plan(program, items["bm"], items["bn"], simdgroups, items["split_k"], items["swizzle"], bool(items["nt"]))
