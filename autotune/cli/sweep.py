@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 import typer
@@ -12,11 +15,15 @@ from ..errors import FAILED, INTERRUPTED, OK, UnfitError, UsageError, unknown
 from .output import JSON, emit, next_step, note
 
 if TYPE_CHECKING:
+    from ..kernels import Route
     from ..problem import Problem
     from ..search.isolated import IsolatedDevice
+    from ..search.studies import ProblemStudy
     from ..search.sweep import Outcome, Plan
 
 EFFORTS = ("quick", "standard", "full")
+ALL = 1 << 40
+"""More routes than any space has."""
 
 
 def register(app: typer.Typer) -> None:
@@ -40,6 +47,9 @@ def register(app: typer.Typer) -> None:
         load: str = typer.Option("chained", help="chained (as in decoding) or queued (independent calls)."),
         timeout: float = typer.Option(120.0, min=1.0, help="Seconds without an answer after which a route has hung."),
         fresh: bool = typer.Option(False, "--fresh", help="Measure again what is already known."),
+        record: str = typer.Option(
+            "", help="Measure searched spaces whole, and write each space to this folder in T4, the public format."
+        ),
         dry_run: bool = typer.Option(False, "--dry-run", help="Say how many problems, routes and minutes, and stop."),
         storage: str = typer.Option("", envvar="AUTOTUNE_STORAGE", help="Any Optuna storage URL. Default: SQLite."),
         force: bool = typer.Option(False, "--force", help="Measure although this machine or MLX build seems unfit."),
@@ -59,12 +69,13 @@ def register(app: typer.Typer) -> None:
         kind = device_kind(device, chip)
         chip_id = chips.require(chip, kind) if chip else chips.here(kind)
         problems = chosen_problems(workload or [], problem or [], op or [], kind, quick)
-        plan = Plan(problems, BY_NAME[name], _kernels(kernel or []), trials, seconds(budget), seed, fresh)
+        effort_ = replace(BY_NAME[name], searched=ALL) if record else BY_NAME[name]
+        plan = Plan(problems, effort_, _kernels(kernel or []), trials, seconds(budget), seed, fresh)
         if dry_run:
             _describe(plan, kind, json)
             return
         _require_fit(kind, force)
-        outcome, url = _run(plan, kind, chip_id, load, timeout, storage)
+        outcome, url = _run(plan, kind, chip_id, load, timeout, storage, record)
         _report(outcome, chip_id, url, fresh, json)
         raise typer.Exit(INTERRUPTED if outcome.stopped == "interrupted" else FAILED if outcome.failed else OK)
 
@@ -154,7 +165,9 @@ def _require_fit(kind: str, force: bool) -> None:
         note(f"warning: {objection}")
 
 
-def _run(plan: Plan, kind: str, chip_id: str, load: str, timeout: float, storage: str) -> tuple[Outcome, str]:
+def _run(
+    plan: Plan, kind: str, chip_id: str, load: str, timeout: float, storage: str, record: str = ""
+) -> tuple[Outcome, str]:
     from .. import chips, paths
     from .._version import __version__
     from ..report.progress import listener
@@ -172,23 +185,35 @@ def _run(plan: Plan, kind: str, chip_id: str, load: str, timeout: float, storage
         target = IsolatedDevice(kind, chips.cache_bytes(kind), timeout)
         origin = Origin.of(chip_id, target.machine, __version__, load)
         progress = listener()
+        tuned = []
+
+        def open_study(problem: Problem, routes: Sequence[Route]) -> studies.ProblemStudy:
+            tuned.append(studies.ProblemStudy(opened, problem, origin, routes))
+            return tuned[-1]
+
         try:
             proven = _proven(plan, target)
             with stop:
-                outcome = Sweep(
-                    target,
-                    origin,
-                    proven,
-                    lambda problem, routes: studies.ProblemStudy(opened, problem, origin, routes),
-                    progress,
-                    stop.asked,
-                ).run()
+                outcome = Sweep(target, origin, proven, open_study, progress, stop.asked).run()
+            if record:
+                _record(tuned, Path(record))
         except studies.STORAGE_ERRORS as error:
             raise studies.storage_error(error, url) from None
         finally:
             progress.close()
             target.close()
     return outcome, url
+
+
+def _record(tuned: Sequence[ProblemStudy], folder: Path) -> None:
+    """Writes the spaces of problems that are done: half a space is none."""
+    from ..search import record
+
+    done = [study for study in tuned if study.done(1, ALL)]
+    for path in record.write([row for study in done for row in study.rows().values()], folder):
+        note(f"wrote {path}")
+    if len(done) < len(tuned):
+        note(f"{len(tuned) - len(done)} problems were not measured whole and are not written")
 
 
 def _proven(plan: Plan, target: IsolatedDevice) -> Plan:

@@ -114,6 +114,11 @@ class Kernel:
         """Whether a config of the declared space can serve the problem. True unless a kernel says otherwise."""
         return True
 
+    def constraints(self, problem: Problem) -> Iterable[tuple[tuple[str, ...], Callable[..., Any]]]:
+        """Names of parameters and a predicate on arrays of their values, for spaces that are too large to ask ``legal``
+        about each point. They may reject only what ``legal`` rejects, which has the last word; none by default."""
+        return ()
+
     def same(self, problem: Problem, config: Config) -> object:
         """Configs with equal values of this do the same work for the problem, so only one is measured."""
         return tuple(config.items())

@@ -15,6 +15,7 @@ from statistics import median
 
 from ..devices.base import Session
 from ..kernels import STOCK, Route
+from .sequential import Noise, Rival, slower
 from .stats import Interval, speedup
 
 
@@ -92,6 +93,7 @@ class Meter:
         self._sleep = sleep
         self._stock_calls = 0
         self._baseline = 0.0
+        self._noise = Noise()
         self.disturbed = 0
         self.slowed = 0
 
@@ -122,11 +124,12 @@ class Meter:
         comparison.times.append((b1 + b2) / 2)
         comparison.ratios.append(math.log((a1 + a2) / (b1 + b2)))
 
-    def screen(self, route: Route, incumbent: Interval) -> tuple[Comparison, bool]:
-        """A candidate's rounds, and whether it was dropped on the way for being clearly slower than the incumbent.
+    def screen(self, route: Route, incumbent: Interval, rival: Rival | None = None) -> tuple[Comparison, bool]:
+        """A candidate's rounds, and whether it was dropped on the way for being clearly slower.
 
-        Calibration alone drops what is ``PRICED_OUT``; one round, what is slower by ``HOPELESS``; two or more rounds,
-        what has its whole interval below the incumbent's value.
+        Calibration alone drops what is ``PRICED_OUT`` by the incumbent; one round, what is slower by ``HOPELESS``; any
+        round but the last, what the sequential test calls slower than the ``rival``: the last of those that are still
+        of use. Held against the incumbent itself, a route that had luck would leave none to replace it.
         """
         comparison = self.compare(route)
         if self._baseline / comparison.estimate * PRICED_OUT < incumbent.value:
@@ -134,19 +137,23 @@ class Meter:
             comparison.times.append(comparison.estimate)
             comparison.ratios.append(math.log(self._baseline / comparison.estimate))
             return comparison, True
+        looks = self._effort.screen - 1
+        dropped = False
         for done in range(1, self._effort.screen + 1):
             self.round(comparison)
-            seen = comparison.interval
-            if done == 1 and seen.value * HOPELESS < incumbent.value:
-                return comparison, True
-            if done > 1 and seen.high < incumbent.value and done < self._effort.screen:
-                return comparison, True
-        return comparison, False
+            hopeless = done == 1 and comparison.interval.value * HOPELESS < incumbent.value
+            if hopeless or (rival and done <= looks and slower(comparison.ratios, rival, self._noise, looks)):
+                dropped = True
+                break
+        self._noise.add(comparison.ratios)
+        return comparison, dropped
 
     def settle(self, comparison: Comparison, rounds: int = 0) -> None:
         """Brings a comparison up to so many rounds (0: the effort's final number)."""
+        before = len(comparison.ratios)
         while len(comparison.ratios) < (rounds or self._effort.final):
             self.round(comparison)
+        self._noise.add(comparison.ratios[before:])
 
     def _calibrate(self, route: Route) -> tuple[int, float]:
         """Calls that fill an evaluation, and seconds a call. The first evaluation warms up and is thrown away."""

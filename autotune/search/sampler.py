@@ -5,24 +5,27 @@ repetition. This one picks a whole route from the enumerated set and answers Opt
 from it, so that studies, storage, pruning and dashboards work as usual.
 
 Order: stock first, then the ``seeds`` (winners of neighbouring problems), then the kernels whose spaces are measured
-whole, shuffled under ``seed``, then the searched ones, shuffled and in turns, so that each gets its share of a budget.
+whole, shuffled under ``seed``, then the searched ones, each as its :class:`Portfolio` proposes. In every second of
+these the kernels take turns, the others are of the kernel with the fastest route.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from itertools import zip_longest
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..kernels import STOCK, Route, kernel
+from .points import Points
+from .portfolio import Known, Portfolio
 
 IN_VAIN = "interrupted"
 """User attribute of a trial that ended before it was measured: its route is dealt again."""
@@ -33,33 +36,70 @@ class Exhausted(Exception):
 
 
 class LegalSetSampler(BaseSampler):
-    """Deals the routes of a legal set, each once for a study, across restarts."""
+    """Deals the routes of a legal set, each once for a study, across restarts.
+
+    It reads a study's trials once each, when they have finished, and belongs to that study.
+    """
 
     def __init__(
-        self, routes: Sequence[Route], seeds: Sequence[Route] = (), seed: int = 0, searched: int | None = None
+        self,
+        routes: Sequence[Route],
+        seeds: Sequence[Route] = (),
+        seed: int = 0,
+        searched: int | None = None,
+        problem: Sequence[float] = (),
+        known: Mapping[str, Sequence[Known]] | None = None,
     ) -> None:
-        """``searched``: how many routes of searched kernels are dealt in all; None for no limit."""
-        legal = set(routes)
-        rest = [route for route in routes if route != STOCK]
+        """``searched``: how many routes of searched kernels are dealt in all; None for no limit. ``problem`` and
+        ``known``, the latter by kernel, are what a :class:`Portfolio` takes; costs are times relative to stock."""
+        rest = [route for route in routes if route != STOCK and not _searched(route)]
         random.Random(seed).shuffle(rest)
-        rest = [route for route in rest if not _searched(route)] + _in_turns(filter(_searched, rest))
-        order = [route for route in (STOCK, *seeds, *rest) if route in legal]
-        self._order = list(dict.fromkeys(order))
-        self._most = len(self._order) if searched is None else searched
+        legal = set(routes)
+        self._order = list(dict.fromkeys(route for route in (STOCK, *seeds, *rest) if route in legal))
+        self._kernels = {
+            name: _Search(found, seeds, seed, problem, (known or {}).get(name, ()))
+            for name, found in sorted(_by_kernel(filter(_searched, routes)).items())
+        }
+        self._most = searched
+        self._finished: dict[int, Route | None] = {}
         self._dealt: dict[int, Route] = {}
 
     def next_route(self, study: Study, besides: int = -1) -> Route:
         """The route to be dealt next, given the study's trials (but trial ``besides``). Raises :class:`Exhausted`."""
-        seen = {
-            route_of(trial)
-            for trial in study.get_trials(deepcopy=False)
-            if trial.number != besides and IN_VAIN not in trial.user_attrs
-        }
-        left = self._most - sum(route is not None and _searched(route) for route in seen)
+        under_way = self._read(study, besides)
+        seen = {*self._finished.values(), *under_way}
+        left = math.inf if self._most is None else self._most - sum(map(_searched, filter(None, seen)))
         for route in self._order:
             if route not in seen and (left > 0 or not _searched(route)):
                 return route
+        for search in self._turns(len(self._finished) + len(under_way)) if left > 0 else ():
+            proposed = search.propose(under_way)
+            if proposed is not None:
+                return proposed
         raise Exhausted
+
+    def _read(self, study: Study, besides: int) -> list[Route]:
+        """Tells the searches what has finished since; returns the routes that are being measured."""
+        under_way = []
+        for trial in study.get_trials(deepcopy=False):
+            if trial.number in self._finished or trial.number == besides or IN_VAIN in trial.user_attrs:
+                continue
+            route = route_of(trial)
+            if not trial.state.is_finished():
+                under_way += [] if route is None else [route]
+                continue
+            self._finished[trial.number] = route
+            if route is not None and route.kernel in self._kernels:
+                self._kernels[route.kernel].tell(route, _cost(trial))
+        return under_way
+
+    def _turns(self, count: int) -> list[_Search]:
+        """The searches, the one whose turn it is first."""
+        searches = list(self._kernels.values())
+        if count % 2:
+            return sorted(searches, key=lambda search: search.best)
+        turn = count // 2 % max(1, len(searches))
+        return searches[turn:] + searches[:turn]
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         self._dealt[trial.number] = self.next_route(study, besides=trial.number)
@@ -82,13 +122,53 @@ def _searched(route: Route) -> bool:
     return kernel(route.kernel).searched
 
 
-def _in_turns(routes: Iterable[Route]) -> list[Route]:
-    """The routes with their kernels taking turns, each kernel's in the order given."""
-    by_kernel: dict[str, list[Route]] = defaultdict(list)
+def _by_kernel(routes: Iterable[Route]) -> dict[str, list[Route]]:
+    found: dict[str, list[Route]] = defaultdict(list)
     for route in routes:
-        by_kernel[route.kernel].append(route)
-    rounds = zip_longest(*(by_kernel[name] for name in sorted(by_kernel)))
-    return [route for each in rounds for route in each if route is not None]
+        found[route.kernel].append(route)
+    return found
+
+
+def _cost(trial: FrozenTrial) -> float:
+    """Time relative to stock; for a pruned trial as far as it was measured, for a failed one infinity."""
+    cost = None
+    if trial.state == TrialState.COMPLETE:
+        cost = trial.value
+    elif trial.state == TrialState.PRUNED and trial.intermediate_values:
+        cost = trial.intermediate_values[max(trial.intermediate_values)]
+    return cost if cost is not None and cost > 0 else math.inf
+
+
+class _Search:
+    """The portfolio of one kernel's routes."""
+
+    def __init__(
+        self, routes: list[Route], seeds: Sequence[Route], seed: int, problem: Sequence[float], known: Sequence[Known]
+    ) -> None:
+        self._routes = routes
+        self._numbers = {route: number for number, route in enumerate(routes)}
+        seeded = [self._numbers[route] for route in seeds if route in self._numbers]
+        self._portfolio = Portfolio(Points.of([route.config for route in routes]), seed, seeded, problem, known)
+        self._told: set[Route] = set()
+        self._last: tuple[int, tuple[int, ...], Route | None] = -1, (), None
+        self.best = math.inf
+
+    def tell(self, route: Route, cost: float) -> None:
+        """Keeps the first cost of a route: what play-offs add later comes when the search is over."""
+        if route in self._numbers and route not in self._told:
+            self._told.add(route)
+            self._portfolio.tell(self._numbers[route], cost)
+            self.best = min(self.best, cost)
+
+    def propose(self, under_way: Iterable[Route]) -> Route | None:
+        """A route that was not told and is not under way; None where there is none."""
+        besides = tuple(self._numbers[route] for route in under_way if route in self._numbers)
+        if self._last[:2] != (len(self._told), besides):  # Optuna's way asks twice for each trial
+            try:
+                self._last = len(self._told), besides, self._routes[self._portfolio.propose(besides)]
+            except IndexError:
+                self._last = len(self._told), besides, None
+        return self._last[2]
 
 
 def suggest(trial: Trial, routes: Sequence[Route]) -> Route:
@@ -102,16 +182,26 @@ def suggest(trial: Trial, routes: Sequence[Route]) -> Route:
 
 
 def frozen(
-    route: Route, routes: Sequence[Route], value: float | None, state: Any, attrs: dict[str, Any]
+    route: Route,
+    routes: Sequence[Route],
+    value: float | None,
+    state: Any,
+    attrs: dict[str, Any],
+    seen: float | None = None,
 ) -> FrozenTrial:
-    """A finished trial for a route that was measured elsewhere."""
+    """A finished trial for a route that was measured elsewhere; ``seen`` is the value that a pruned one got to."""
     choices = {f"{route.kernel}.{name}": values for name, values in _choices(routes, route.kernel).items()}
     distributions: dict[str, BaseDistribution] = {
         "kernel": CategoricalDistribution(list(dict.fromkeys(each.kernel for each in routes)))
     }
     distributions.update({name: CategoricalDistribution(values) for name, values in choices.items()})
     return optuna.trial.create_trial(
-        state=state, value=value, params=_params(route), distributions=distributions, user_attrs=attrs
+        state=state,
+        value=value,
+        params=_params(route),
+        distributions=distributions,
+        user_attrs=attrs,
+        intermediate_values={} if seen is None else {1: seen},
     )
 
 

@@ -8,7 +8,6 @@ space spend most of their asks on such).
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 from collections.abc import Iterable
@@ -21,6 +20,7 @@ from ..errors import UsageError, unknown
 from ..kernels import STOCK, Kernel, Route
 from ..problem import Problem
 from ..yamlfile import load as read
+from .points import Points, enumerate_points
 
 Values = dict[str, dict[str, list[Any]]]
 """For each parameter: ``values``, and what a backend adds to them under its name."""
@@ -52,7 +52,12 @@ def legal_set(kernel: Kernel, problem: Problem, backend: str) -> tuple[Route, ..
     which is the one that serves most of the neighbouring M."""
     if problem.op not in kernel.ops:
         return ()
-    return _legal(kernel, problem, tuple(tuple(values) for values in candidates(kernel, backend)))
+    return _legal(kernel, problem, tuple(tuple(values) for values in candidates(kernel, backend)))[0]
+
+
+def legal_points(kernel: Kernel, problem: Problem, backend: str) -> Points:
+    """The same routes as an indexed set: number i is the i-th of :func:`legal_set`. For an op of the kernel's alone."""
+    return _legal(kernel, problem, tuple(tuple(values) for values in candidates(kernel, backend)))[1]
 
 
 def raw_size(kernel: Kernel, backend: str) -> int:
@@ -61,13 +66,16 @@ def raw_size(kernel: Kernel, backend: str) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _legal(kernel: Kernel, problem: Problem, values: tuple[tuple[Any, ...], ...]) -> tuple[Route, ...]:
-    by_work: dict[object, Route] = {}
-    for point in itertools.product(*values):
-        config = dict(zip(kernel.parameters, point))
+def _legal(kernel: Kernel, problem: Problem, values: tuple[tuple[Any, ...], ...]) -> tuple[tuple[Route, ...], Points]:
+    """The kernel's constraints thin the product out in whole columns; what they leave is asked about one by one."""
+    points = enumerate_points(dict(zip(kernel.parameters, values)), kernel.constraints(problem))
+    by_work: dict[object, tuple[Route, int]] = {}
+    for number in range(len(points)):
+        config = points.config(number)
         if kernel.accepts(problem, config):
-            by_work[kernel.same(problem, config)] = Route.of(kernel.name, config)
-    return tuple(by_work.values())
+            by_work[kernel.same(problem, config)] = Route.of(kernel.name, config), number
+    routes = tuple(route for route, _ in by_work.values())
+    return routes, points.keep([number for _, number in by_work.values()])
 
 
 def candidates(kernel: Kernel, backend: str) -> list[list[Any]]:

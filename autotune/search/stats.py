@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, median, stdev
+from statistics import NormalDist, fmean, median, stdev
 
 # Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom (any table; Student, Biometrika 6, 1908).
 _T95 = (
@@ -37,6 +37,19 @@ NONE = Interval(1.0, 1.0, 1.0)
 def t95(degrees: int) -> float:
     """Student's two-sided 95 % quantile; the normal one, 1.96, beyond 30 degrees of freedom."""
     return _T95[degrees - 1] if degrees <= len(_T95) else 1.96
+
+
+def t_quantile(probability: float, degrees: int) -> float:
+    """Student's one-sided quantile, to 1 % for 4 degrees of freedom or more and probabilities of 0.5 to 0.9999
+    (Abramowitz and Stegun, 26.7.5, from the normal quantile)."""
+    z = NormalDist().inv_cdf(probability)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / degrees**power for power, term in enumerate(terms, 1))
 
 
 def speedup(log_ratios: Sequence[float]) -> Interval:

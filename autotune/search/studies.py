@@ -25,6 +25,7 @@ from ..errors import AutotuneError, UsageError
 from ..kernels import Route
 from ..problem import Problem
 from . import results, space
+from .learned import Learned, coordinates
 from .results import Origin, Result
 from .sampler import IN_VAIN, LegalSetSampler, frozen, suggest
 
@@ -99,6 +100,7 @@ class ProblemStudy:
     def __init__(self, storage: BaseStorage, problem: Problem, origin: Origin, routes: Sequence[Route]) -> None:
         self.problem = problem
         self.routes = list(routes)
+        self._sampler: LegalSetSampler | None = None
         # A study's choices must stay the same, whichever of the kernels a sweep is asked for.
         self._every = list(dict.fromkeys([*space.legal_routes(problem, origin.backend, nax=origin.nax), *routes]))
         identity = _identity(problem, origin)
@@ -129,17 +131,23 @@ class ProblemStudy:
 
     def forget(self) -> None:
         """Deletes the study and starts it anew."""
+        self._sampler = None
         name, storage, attrs = self._study.study_name, self._study._storage, self._study.user_attrs
         optuna.delete_study(study_name=name, storage=storage)
         self._study = optuna.create_study(storage=storage, study_name=name, direction="minimize")
         self._study.set_user_attr("autotune", attrs["autotune"])
 
-    def deal(self, seeds: Sequence[Route], seed: int, searched: int = 0) -> tuple[Trial, Route]:
-        """The next route to measure, of searched kernels' routes no more than ``searched`` in all. Raises
-        :class:`autotune.search.sampler.Exhausted`."""
-        sampler = LegalSetSampler(self.routes, seeds, seed, searched)
-        sampler.next_route(self._study)
-        self._study.sampler = sampler
+    def deal(
+        self, seeds: Sequence[Route], seed: int, searched: int = 0, learned: Learned | None = None
+    ) -> tuple[Trial, Route]:
+        """The next route to measure, of searched kernels' routes no more than ``searched`` in all; the search for these
+        starts from what was ``learned`` on other problems. The sampler is made at the first call, and keeps what that
+        one said. Raises :class:`autotune.search.sampler.Exhausted`."""
+        if self._sampler is None:
+            known = learned.known(self.problem) if learned else None
+            self._sampler = LegalSetSampler(self.routes, seeds, seed, searched, coordinates(self.problem), known)
+        self._sampler.next_route(self._study)
+        self._study.sampler = self._sampler
         trial = self._study.ask()
         return trial, suggest(trial, self._every)
 
@@ -194,8 +202,10 @@ def _rows(trials: Sequence[FrozenTrial]) -> Iterator[Result]:
 
 def _frozen(route: Route, routes: Sequence[Route], result: Result) -> FrozenTrial:
     state = _STATES[result.status]
-    value = 1 / result.speedup if state is TrialState.COMPLETE else None
-    return frozen(route, routes, value, state, {"result": results.to_json(result)})
+    value = 1 / result.speedup if result.speedup else None
+    complete = state is TrialState.COMPLETE
+    attrs = {"result": results.to_json(result)}
+    return frozen(route, routes, value if complete else None, state, attrs, seen=None if complete else value)
 
 
 def _identity(problem: Problem, origin: Origin) -> dict[str, Any]:

@@ -6,6 +6,7 @@ play-off between the few best with more rounds. What is known when a sweep is ki
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,14 +19,20 @@ from ..kernels import STOCK, Route
 from ..problem import Problem
 from . import accuracy, results, space
 from .export import MARGIN, Measured
+from .learned import Learned
 from .measure import Comparison, Effort, Meter
 from .results import Origin, Result
 from .sampler import Exhausted
+from .sequential import Rival
 from .stats import NONE, Interval
 from .studies import ProblemStudy
 
 PLAY_OFFS = 2
 """Play-offs at most: finalists that fall back in one let others come up, which have to be played in turn."""
+
+
+WINNERS = 3
+"""A problem's fastest routes that the next problem of its family starts from."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,7 @@ class Sweep:
         self._today = today
         self._sleep = sleep
         self._winners: dict[Any, list[Route]] = {}
+        self._learned = Learned()
         self._outcome = Outcome()
         self._start = 0.0
 
@@ -171,7 +179,10 @@ class Sweep:
         refused = sum(row.status in (results.INACCURATE, results.FAILED) for row in rows.values())
         best = max(timed, key=lambda row: row.low, default=None)
         ranked = sorted(timed, key=lambda row: -row.speedup)
-        self._winners[problem.family] = [Route.parse(row.route) for row in ranked[:3]]
+        self._learned.keep(
+            problem, ((route, 1 / row.speedup if row.speedup else math.inf) for route, row in rows.items())
+        )
+        self._winners[problem.family] = [Route.parse(row.route) for row in ranked[:WINNERS]]
         timed_stock = STOCK in rows and rows[STOCK].status == results.OK
         chosen = Measured(problem, rows).ties(MARGIN)[0] if timed_stock else STOCK
         best = rows[chosen] if chosen != STOCK else best
@@ -241,7 +252,10 @@ class _Tuner:
                 return False
             try:
                 trial, route = self._study.deal(
-                    self._sweep.seeds(self._problem), self._sweep._plan.seed, self._effort.searched
+                    self._sweep.seeds(self._problem),
+                    self._sweep._plan.seed,
+                    self._effort.searched,
+                    self._sweep._learned,
                 )
             except Exhausted:
                 break
@@ -272,7 +286,7 @@ class _Tuner:
                 comparison, dropped = self._meter.compare(STOCK), False
                 self._meter.settle(comparison)
             else:
-                comparison, dropped = self._meter.screen(route, self._incumbent())
+                comparison, dropped = self._meter.screen(route, self._incumbent(), self._rival())
         except RouteFailed as failure:
             return self._sweep.untimed(self._problem, route, results.FAILED, str(failure), **_finite(error))
         self._comparisons[route] = comparison
@@ -281,6 +295,16 @@ class _Tuner:
     def _incumbent(self) -> Interval:
         rows = [row.interval for row in self._study.rows().values() if row.status == results.OK]
         return max(rows, key=lambda interval: interval.value, default=NONE)
+
+    def _rival(self) -> Rival | None:
+        """The slowest of those that would enter a play-off now, or start the next problem; None while too few did."""
+        rows = [row for route, row in self._study.rows().items() if route != STOCK and row.status == results.OK]
+        rows.sort(key=lambda row: -row.speedup)
+        places = max(self._effort.finalists, WINNERS)
+        if len(rows) < places:
+            return None
+        last = rows[places - 1]
+        return Rival(math.log(last.speedup), last.rounds)
 
     def _finalists(self) -> list[Result]:
         """The few fastest that still may be the fastest, and faster than stock."""

@@ -17,7 +17,7 @@ import pytest
 from autotune.errors import FAILED, INTERRUPTED, OK
 from autotune.problem import Problem
 from autotune.routing import table
-from autotune.search import results, space
+from autotune.search import recorded, results, space
 
 pytestmark = pytest.mark.slow
 
@@ -196,3 +196,12 @@ def test_a_second_sweep_is_refused(isolated):
         )
     finally:
         kill(first)
+
+
+def test_record_writes_whole_spaces_that_the_benchmark_reads(tmp_path):
+    folder = tmp_path / "spaces"
+    run(*SHORT, "--record", str(folder))
+    routes = space.legal_routes(Problem.parse(LARGER), "cpu", KERNELS)
+    read = [recorded.read(path) for path in sorted(folder.iterdir())]
+    assert sum(len(each.points) for each in read) == len(routes)
+    assert {each.about["kernel_name"] for each in read} == {route.kernel for route in routes}

@@ -1,3 +1,5 @@
+import math
+
 import optuna
 import pytest
 from optuna.storages import InMemoryStorage, RDBStorage
@@ -6,9 +8,13 @@ from optuna.trial import TrialState
 from autotune.kernels import STOCK, Route
 from autotune.problem import Problem
 from autotune.search import space
+from autotune.search.portfolio import Portfolio
 from autotune.search.sampler import IN_VAIN, Exhausted, LegalSetSampler, frozen, route_of, suggest
 
-ROUTES = space.legal_routes(Problem.parse("quantized_matmul M=5 N=256 K=1280 f16 affine-b4-g64 nt"), "metal")
+PROBLEM = Problem.parse("quantized_matmul M=5 N=256 K=1280 f16 affine-b4-g64 nt")
+WHOLE = space.legal_routes(PROBLEM, "metal", space.dealt_out())
+SEARCHED = [route for route in space.legal_routes(PROBLEM, "metal", ["qmv"]) if route != STOCK]
+ROUTES = [*WHOLE, *SEARCHED[::100]]
 SOME = ROUTES[:6]
 
 
@@ -77,6 +83,87 @@ class TestDealing:
     def test_a_set_without_stock(self):
         found = dealt(study_in(InMemoryStorage()), 2, routes=ROUTES[1:3])
         assert set(found) == set(ROUTES[1:3])
+
+
+def of(route):
+    """A made-up cost: few rows and no split are fast."""
+    return 1.0 + abs(route.config["v"] - 5) / 4 + route.config["split"] / 8 + route.config["stage"] / 3
+
+
+def searched(study, count, sampler=None, cost=of, routes=None):
+    """Routes that a sampler deals of a searched space, told their costs; stock is told first."""
+    routes = routes or [STOCK, *SEARCHED]
+    study.sampler = sampler or LegalSetSampler(routes)
+    found = []
+    for _ in range(count):
+        trial = study.ask()
+        route = suggest(trial, routes)
+        study.tell(trial, 1.0 if route == STOCK else cost(route))
+        found.append(route)
+    return found
+
+
+class TestSearching:
+    def test_a_searched_space_is_not_dealt_blindly(self):
+        found = searched(study_in(InMemoryStorage()), 41)
+        assert len(set(found)) == 41
+        best = min(map(of, SEARCHED))
+        assert min(map(of, found[1:])) == best
+        assert sum(of(route) < best + 0.3 for route in found[20:]) > 10
+
+    def test_comes_after_what_is_measured_whole(self):
+        study = study_in(InMemoryStorage())
+        found = searched(study, len(WHOLE) + 3, cost=lambda route: 1.0, routes=[*SEARCHED, *WHOLE])
+        assert set(found[: len(WHOLE)]) == set(WHOLE)
+        assert {route.kernel for route in found[len(WHOLE) :]} == {"qmv"}
+
+    def test_no_more_than_so_many(self):
+        study = study_in(InMemoryStorage())
+        searched(study, 11, LegalSetSampler([STOCK, *SEARCHED], searched=10))
+        with pytest.raises(Exhausted):
+            LegalSetSampler([STOCK, *SEARCHED], searched=10).next_route(study)
+        assert LegalSetSampler([STOCK, *SEARCHED], searched=11).next_route(study) in SEARCHED
+
+    def test_a_restart_changes_nothing(self, storage):
+        study = study_in(InMemoryStorage())
+        whole = searched(study, 30)
+        again = study_in(storage)
+        assert searched(again, 18) == whole[:18]
+        assert searched(study_in(storage), 12) == whole[18:]
+
+    def test_seeds_of_a_searched_kernel_come_first(self):
+        study = study_in(InMemoryStorage())
+        seeds = [SEARCHED[7], SEARCHED[3]]
+        assert searched(study, 3, LegalSetSampler([STOCK, *SEARCHED], seeds)) == [STOCK, *seeds]
+
+    def test_failed_and_pruned_trials_are_learned_from_and_play_offs_are_not(self, monkeypatch):
+        told = []
+        monkeypatch.setattr(Portfolio, "tell", lambda self, index, cost: told.append((index, cost)))
+        study, routes = study_in(InMemoryStorage()), [STOCK, *SEARCHED]
+        study.add_trial(frozen(SEARCHED[0], routes, 0.5, TrialState.COMPLETE, {}))
+        study.add_trial(frozen(SEARCHED[1], routes, None, TrialState.PRUNED, {}, seen=2.5))
+        study.add_trial(frozen(SEARCHED[2], routes, None, TrialState.FAIL, {}))
+        study.add_trial(frozen(SEARCHED[0], routes, 0.7, TrialState.COMPLETE, {}))
+        sampler = LegalSetSampler(routes)
+        for _ in range(2):
+            sampler.next_route(study)
+        assert told == [(0, 0.5), (1, 2.5), (2, math.inf)]
+
+    def test_two_at_once_get_different_routes(self):
+        study, routes = study_in(InMemoryStorage()), [STOCK, *SEARCHED]
+        searched(study, 15)
+        study.sampler = LegalSetSampler(routes)
+        trials = [study.ask() for _ in range(1)]
+        first = suggest(trials[0], routes)
+        assert suggest(study.ask(), routes) != first
+
+    def test_kernels_take_turns_and_the_fastest_gets_more(self):
+        problem = Problem.parse("matmul M=4 N=512 K=512 f16 nt")
+        gemv = [route for route in space.legal_routes(problem, "metal", ["gemv"]) if route != STOCK]
+        cost = lambda route: 2.0 if route.kernel == "gemv" else 1.0  # noqa: E731
+        found = searched(study_in(InMemoryStorage()), 41, cost=cost, routes=[STOCK, *SEARCHED, *gemv])
+        names = [route.kernel for route in found[1:]]
+        assert 8 <= names.count("gemv") < names.count("qmv")
 
 
 class TestTrialsThatEnded:

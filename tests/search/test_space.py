@@ -76,6 +76,32 @@ class TestLegalSet:
                 if kernel.accepts(problem, config):
                     assert (kernel.name, kernel.same(problem, config)) in work
 
+    @pytest.mark.parametrize("problem", PROBLEMS, ids=str)
+    def test_its_indexed_form_has_the_same_configs(self, problem):
+        for kernel in kernels.KERNELS.values():
+            if problem.op in kernel.ops:
+                routes, points = space.legal_set(kernel, problem, "metal"), space.legal_points(kernel, problem, "metal")
+                assert [route.config for route in routes] == [points.config(number) for number in range(len(points))]
+
+    def test_constraints_of_a_kernel_never_reject_what_is_legal(self):
+        for problem, kernel in itertools.product(PROBLEMS, kernels.KERNELS.values()):
+            constraints = list(kernel.constraints(problem))
+            for route in space.legal_set(kernel, problem, "metal") if constraints else ():
+                assert all(check(*(route.config[name] for name in names)) for names, check in constraints)
+
+    def test_constraints_of_a_kernel_thin_out_before_it_is_asked(self, monkeypatch):
+        kernel, problem = kernels.kernel("qmv"), PROBLEMS[1]
+        before, asked = space.legal_set(kernel, problem, "metal"), []
+        constraint = (("simdgroups", "split"), lambda simdgroups, split: simdgroups % split == 0)
+        monkeypatch.setattr(type(kernel), "constraints", lambda self, problem: [constraint])
+        legal = type(kernel).legal
+        monkeypatch.setattr(type(kernel), "legal", lambda *args: asked.append(args[2]) or legal(*args))
+        space._legal.cache_clear()
+        assert space.legal_set(kernel, problem, "metal") == before
+        assert 0 < len(asked) < space.raw_size(kernel, "metal")
+        assert all(config["simdgroups"] % config["split"] == 0 for config in asked)
+        space._legal.cache_clear()
+
     def test_is_the_same_every_time(self):
         for problem in PROBLEMS:
             assert space.legal_routes(problem, "metal") == space.legal_routes(problem, "metal")

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from autotune.search.stats import NONE, Interval, geometric_mean, noise_floor, p95, speedup, spread, t95
+from autotune.search.stats import NONE, Interval, geometric_mean, noise_floor, p95, speedup, spread, t95, t_quantile
 
 
 def within(t: float, degrees: int, steps: int = 4000) -> float:
@@ -110,3 +110,10 @@ def test_geometric_mean_favours_no_side():
     assert geometric_mean([1, 4]) == pytest.approx(2)
     assert geometric_mean([4, 0.25]) == pytest.approx(1)
     assert geometric_mean([2, 4, 8]) == pytest.approx(4)
+
+
+@pytest.mark.parametrize("degrees", [4, 5, 7, 12, 30, 200])
+@pytest.mark.parametrize("probability", [0.6, 0.95, 0.99, 0.995, 0.999])
+def test_one_sided_quantiles(probability, degrees):
+    quantile = t_quantile(probability, degrees)
+    assert within(0.99 * quantile, degrees) < 2 * probability - 1 < within(1.01 * quantile, degrees)

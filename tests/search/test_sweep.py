@@ -1,3 +1,5 @@
+import math
+import random
 import shutil
 import sqlite3
 from collections import Counter
@@ -595,3 +597,24 @@ def test_routes_here_are_many_enough_for_these_tests():
     assert len(ROUTES) >= 10
     assert {PAD, REPEAT, CHUNK, UPCAST} <= {str(route) for route in ROUTES}
     assert ROUTES[0] == Route("stock")
+
+
+@pytest.mark.slow
+def test_two_sweeps_of_one_machine_agree():
+    """200 problems, routes that differ from stock by a factor of e^0.25 or so, noise of 1 % an evaluation: with another
+    order of routes and another draw of the noise the table is the same but for 2 %."""
+    problems = [Problem.parse(f"matmul M=3 N={64 * number} K=64 f16 nt") for number in range(1, 201)]
+
+    def seconds(problem, route):
+        rng = random.Random(f"{problem} {route}")
+        return 1e-3 if route == STOCK else 1e-3 * math.exp(rng.gauss(0.1, 0.25))
+
+    tables = []
+    for seed in (1, 2):
+        lab = in_memory()
+        device = FakeDevice(seconds, noise=0.01, seed=seed)
+        lab.sweep(device=device, problems=problems, seed=seed, effort=EFFORTS["standard"])
+        table = lab.table()
+        tables.append([[str(row.route) for row in table.rows(str(problem.family))] for problem in problems])
+    agreeing = sum(one == two for one, two in zip(*tables))
+    assert agreeing >= 0.98 * len(problems)

@@ -1,0 +1,90 @@
+"""The benchmark of search strategies, on a recorded space made for the test."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "search"
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """Imports a module of the benchmark as its command does."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    yield importlib.import_module
+    for name in ("run", "score", "strategies", "plot"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with one space of 96 configs, of which every seventh fails."""
+    names, cache = ["x", "y", "z"], {}
+    for x in (1, 2, 4, 8, 16, 32):
+        for y in (1, 2, 3, 4):
+            for z in (0, 1, 2, 3):
+                time = 1 + abs(x - 8) / 8 + abs(y - 3) / 4 + z / 10
+                failed = len(cache) % 7 == 0
+                key = f"{x},{y},{z}"
+                cache[key] = {"x": x, "y": y, "z": z, "time": "CompilationFailedConfig" if failed else time}
+    content = {"tune_params_keys": names, "objective": "time", "cache": cache}
+    (tmp_path / "spaces").mkdir()
+    (tmp_path / "spaces" / "made_up.json").write_text(json.dumps(content), "utf-8")
+    return tmp_path / "spaces"
+
+
+class TestScore:
+    def test_a_curve_is_the_best_so_far_and_failures_count(self, module):
+        score = module("score")
+        assert score.curve([np.inf, 4.0, 8.0, 2.0], 2.0, 6).tolist() == [0, 0.5, 0.5, 1, 1, 1]
+        assert score.curve([], 2.0, 2).tolist() == [0, 0]
+
+    def test_hits_are_within_five_per_cent(self, module):
+        score = module("score")
+        curves = np.array([[0.94, 0.96], [0.5, 1 / 1.05]])
+        assert score.hit_at(curves, 1).tolist() == [0, 0]
+        assert score.hit_at(curves, 2).tolist() == [1, 1]
+
+    def test_the_interval_holds_the_mean_and_narrows_with_seeds(self, module):
+        score = module("score")
+        values = np.random.default_rng(1).normal(size=(3, 400))
+        few, many = score.interval(values[:, :10]), score.interval(values)
+        assert few[0] < values[:, :10].mean() < few[1]
+        assert many[1] - many[0] < (few[1] - few[0]) / 3
+
+
+class TestStrategies:
+    @pytest.mark.parametrize("name", ["autotune", "random", "optuna_tpe"])
+    def test_measure_each_config_once_and_the_same_under_the_same_seed(self, module, folder, name):
+        from autotune.search import recorded
+
+        space = recorded.read(folder / "made_up.json")
+        strategy = module("strategies").STRATEGIES[name]
+        one, two = (strategy(space, 3, 20).costs for _ in range(2))
+        assert one == two
+        whole = strategy(space, 3, 1000).costs
+        assert sorted(whole) == sorted(space.costs.tolist())
+
+    def test_kernel_tuner_is_asked_in_its_own_simulation_mode(self, module, folder):
+        pytest.importorskip("kernel_tuner")
+        from autotune.search import recorded
+
+        space = recorded.read(folder / "made_up.json")
+        run = module("strategies").STRATEGIES["genetic_algorithm"](space, 1, 30)
+        assert len(run.costs) == 30
+        assert set(run.costs) <= set(space.costs.tolist())
+
+
+def test_the_command_prints_both_tables_and_does_not_repeat_what_it_has(folder, tmp_path):
+    command = [sys.executable, str(FOLDER / "run.py"), str(folder), "--seeds", "2", "--budget", "30"]
+    command += ["--strategy", "autotune", "--strategy", "random", "--json", str(tmp_path / "kept.json")]
+    first = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "| strategy | f@25 | ms a proposal |" in first.stdout
+    assert "| made_up |" in first.stdout
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert again.stdout == first.stdout

@@ -1,0 +1,113 @@
+import random
+
+import pytest
+
+from autotune.search import boundary
+from autotune.search.boundary import LEAST, MOST, Sign, find, sign
+
+
+def clean(second_from, second_to=10**9):
+    """Clean data: the second route is faster in this range of M."""
+    asked = []
+
+    def compare(m):
+        asked.append(m)
+        return Sign(1 if second_from <= m < second_to else -1, True)
+
+    return compare, asked
+
+
+class TestFind:
+    @pytest.mark.parametrize("limit", range(2, 65))
+    def test_every_limit_takes_eight_comparisons_at_most(self, limit):
+        compare, asked = clean(limit)
+        found = find(compare, 1, 64)
+        assert (found.limit.at, found.limit.low, found.limit.high) == (limit, limit - 1, limit)
+        assert len(asked) <= 8
+        assert len(set(asked)) == len(asked)
+
+    @pytest.mark.parametrize("second_from", [1, 100])
+    def test_no_crossing(self, second_from):
+        compare, asked = clean(second_from)
+        found = find(compare, 1, 64)
+        assert found.limit is None
+        assert found.crossings == ()
+        assert asked == [1, 64]
+
+    def test_the_wrong_way_round_is_no_limit(self):
+        compare, _ = clean(1, 20)
+        found = find(compare, 1, 64)
+        assert found.limit is None
+        assert [(each.at, each.second) for each in found.crossings] == [(20, False)]
+
+    def test_a_dead_zone_is_found_by_checks_and_reported(self):
+        compare, asked = clean(20, 40)
+        assert find(compare, 1, 64).crossings == ()
+        found = find(compare, 1, 64, checks=3)
+        assert [(each.at, each.second) for each in found.crossings] == [(20, True), (40, False)]
+        assert found.limit is None
+        assert len(asked) < 20
+
+    def test_checks_look_into_the_widest_stretches(self):
+        compare, asked = clean(64)
+        find(compare, 1, 64, checks=2)
+        assert asked[-2:] == [16, 24]
+
+    def test_an_unclear_sign_widens_the_interval(self):
+        found = find(lambda m: Sign(1 if m >= 30 else -1, not 28 <= m <= 33), 1, 64)
+        crossing = found.limit
+        assert crossing.at == 30
+        assert crossing.low < 28
+        assert crossing.high > 33
+        assert all(found.signs[m].clear for m in (crossing.low, crossing.high))
+
+    def test_nothing_clear_leaves_the_whole_range(self):
+        found = find(lambda m: Sign(1 if m >= 30 else -1, False), 1, 64)
+        assert (found.limit.low, found.limit.high) == (0, 65)
+
+    def test_one_m_and_none(self):
+        assert find(clean(1)[0], 5, 5).crossings == ()
+        assert find(clean(6)[0], 5, 6).limit.at == 6
+        with pytest.raises(ValueError, match=r"6\.\.5"):
+            find(clean(1)[0], 6, 5)
+
+
+class TestSign:
+    def test_a_clear_one_takes_few_rounds(self):
+        asked = []
+
+        def rounds():
+            asked.append(1)
+            return -0.1 + 0.001 * (len(asked) % 3)
+
+        assert sign(rounds) == Sign(-1, True)
+        assert len(asked) == LEAST
+
+    def test_an_unclear_one_takes_all(self):
+        asked = []
+
+        def rounds():
+            asked.append(1)
+            return 0.1 * (-1) ** len(asked)
+
+        assert not sign(rounds).clear
+        assert len(asked) == MOST
+
+    def test_equal_routes_get_a_clear_sign_as_rarely_as_stated(self):
+        rng = random.Random(1)
+        clear = sum(sign(lambda: rng.gauss(0, 0.03)).clear for _ in range(2000))
+        assert clear / 2000 < boundary.ERROR
+
+    def test_silence_is_clear(self):
+        assert sign(lambda: 0.01) == Sign(1, True)
+
+
+def test_on_noisy_data_the_interval_holds_the_limit():
+    """One route costs 1 + M/16, the other 2.1, at noise of 2 % a round: they cross between 17 and 18."""
+    rng = random.Random(7)
+    held = 0
+    for _ in range(100):
+        found = find(lambda m: sign(lambda: rng.gauss(-0.047 * (17.6 - m), 0.02)), 1, 64)
+        assert found.limit is not None
+        held += found.limit.low < 18 <= found.limit.high
+    assert held >= 95
