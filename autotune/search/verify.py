@@ -118,7 +118,8 @@ class Verdict:
     @property
     def refused(self) -> list[Failure]:
         """What MLX's own ops raised in a composition that ran elsewhere: a routed call takes stock there."""
-        return [each for each in self.failures if each.kind == "raised" and not self.promised and self.runs]
+        ran = not self.promised and self.runs > len(self.failures)
+        return [each for each in self.failures if each.kind == "raised" and ran]
 
     @property
     def failed(self) -> list[Failure]:
