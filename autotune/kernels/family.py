@@ -32,6 +32,8 @@ THREADGROUP_BYTES = 32 << 10
 """Threadgroup memory of every Apple GPU that MLX runs on (Metal feature set tables)."""
 
 
+LEAST_DEVICE = 8
+"""Elements from which MLX passes an input in device memory (``max_constant_array_size`` in metal_kernel.cpp)."""
 MATH = Parameter(words=("safe", "relaxed"))
 """Metal's math mode, as a parameter. ``relaxed`` lets the compiler reorder sums, which stays within the bound of any
 order of summation, and honours infinities and NaNs; ``fast`` does not, and is not offered. A system that does not know
@@ -61,6 +63,13 @@ class Family(Kernel):
     texts: tuple[str, ...] = ()
     """Files of ``msl/`` that make the program, the kernel's own last."""
 
+    def accepts(self, problem: Problem, config: Config) -> bool:
+        """As every kernel's, for operands that lie in device memory: MLX passes arrays of fewer than eight elements in
+        constant memory, another program, which the first try would not have covered."""
+        q = problem.quantization
+        groups = LEAST_DEVICE if q is None else problem.n * problem.k // q.group_size
+        return min(problem.n, problem.k, groups) >= LEAST_DEVICE and super().accepts(problem, config)
+
     def sources(self) -> Iterable[str]:
         return (type(self).__module__, launch.__name__, __name__)
 
@@ -72,7 +81,8 @@ class Family(Kernel):
 
         Raises what MLX or Apple's compiler raises, and :class:`ArithmeticError` where the result is wrong.
         """
-        kind = (problem.op, problem.dtype, problem.layout, problem.quantization, problem.epilogue)
+        batched = problem.batch > 1
+        kind = (problem.op, problem.dtype, problem.layout, problem.quantization, problem.epilogue, batched)
         key = (self.name, tuple(config.items()), *kind)
         if key not in _PROBED:
             _probe(self.build(problem, config), problem)
@@ -203,14 +213,26 @@ def _tuple(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 
+MOST_KEPT = 64
+"""Pairs of alpha and beta for which an ``addmm`` is kept ready: a schedule of them must not fill the memory."""
+
+
 def kept(make: Callable[..., Any]) -> Callable[..., Any]:
-    """``make`` with its results kept by their arguments."""
+    """``make``, whose first argument is a stream, with its results kept by the others where the stream is None.
+
+    Streams and devices hash by identity and MLX makes new ones at each asking, so that they are no keys: a call that
+    names one pays for the rules anew, about ten microseconds.
+    """
     known: dict[Any, Any] = {}
 
-    def find(*arguments: Any) -> Any:
-        found = known.get(arguments)
+    def find(stream: Any, *rest: Any) -> Any:
+        if stream is not None:
+            return make(stream, *rest)
+        found = known.get(rest)
         if found is None:
-            found = known[arguments] = make(*arguments)
+            if len(known) >= MOST_KEPT:
+                known.clear()
+            found = known[rest] = make(None, *rest)
         return found
 
     return find
@@ -228,7 +250,8 @@ def tiles(length: int, tile: int) -> int:
 
 _PROBED: set[tuple[Any, ...]] = set()
 PROBE_M, PROBE_N, PROBE_K = 69, 96, 256
-"""Shape of the product on which a config is tried: whole tiles and a rest in M, whole groups in N and K."""
+"""Shape of the product on which a config is tried: whole tiles and a rest in M, whole groups in K. Weights that are
+quantized along N are square, since their groups have to be whole there."""
 PROBE_FARTHEST = {"f32": 1e-3, "f16": 0.05, "bf16": 0.3}
 """Largest difference from the float32 product over its root mean square at which a compiled kernel passes its first
 try: about ten times what rounding the result gives, far below what a wrong index does."""
@@ -246,6 +269,7 @@ def _probe_layout(op: Op, problem: Problem, layout: str) -> None:
     dtype, key = DTYPES[problem.dtype], mx.random.key(0)
     keys = mx.random.split(key, 3)
     lead = () if problem.batch == 1 else (2,)
+    stream = mx.gpu if mx.metal.is_available() else None  # wherever the program's default device is
     a = mx.random.normal((*lead, PROBE_M, PROBE_K), key=keys[0]).astype(dtype)
     if layout[0] == "t":
         a = _turned(a)
@@ -253,10 +277,10 @@ def _probe_layout(op: Op, problem: Problem, layout: str) -> None:
     cpu = mx.cpu
     if problem.quantization is not None:
         q, across = problem.quantization, problem.layout == "nt"
-        stored = mx.random.normal((PROBE_N, PROBE_K) if across else (PROBE_K, 2 * PROBE_N), key=keys[1])
+        stored = mx.random.normal((PROBE_N, PROBE_K) if across else (PROBE_K, PROBE_K), key=keys[1])
         packed = mx.quantize(stored.astype(dtype), group_size=q.group_size, bits=q.bits, mode=q.mode, stream=cpu)
         biases = packed[2] if len(packed) > 2 else None
-        out = op(a, packed[0], packed[1], biases, across, q.group_size, q.bits, q.mode, stream=None)
+        out = op(a, packed[0], packed[1], biases, across, q.group_size, q.bits, q.mode, stream=stream)
         exact = mx.dequantize(*packed, group_size=q.group_size, bits=q.bits, mode=q.mode, stream=cpu)
         exact = exact.astype(mx.float32, stream=cpu)
         b = mx.swapaxes(exact, 0, 1) if across else exact
@@ -264,12 +288,12 @@ def _probe_layout(op: Op, problem: Problem, layout: str) -> None:
         b = mx.random.normal((*lead, PROBE_K, PROBE_N), key=keys[1]).astype(dtype)
         if layout[1] == "t":
             b = _turned(b)
-        out = op(a, b, stream=None) if problem.op == "matmul" else None
+        out = op(a, b, stream=stream) if problem.op == "matmul" else None
     expected = ORIGINAL["matmul"](wide, b.astype(mx.float32), stream=cpu)
     if problem.op == "addmm":
         shape = (PROBE_N,) if problem.epilogue == "row" else (*lead, PROBE_M, PROBE_N)
         c = mx.random.normal(shape, key=keys[2]).astype(dtype)
-        out = op(c, a, b, 0.5, 2.0, stream=None)
+        out = op(c, a, b, 0.5, 2.0, stream=stream)
         expected = 0.5 * expected + 2.0 * c.astype(mx.float32)
     mx.eval(out, expected)
     if out.shape != expected.shape or out.dtype != dtype or reach(out, expected) > PROBE_FARTHEST[problem.dtype]:

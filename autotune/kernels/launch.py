@@ -140,7 +140,9 @@ def program(
     includes = [line for line in lines if line.startswith("#include")]
     declarations = [line for line in lines if not line.startswith("#include")]
     defines = [_define(name, value) for name, value in constants]
-    parts = [texts[-1], *(name.lower() + str(value) for name, value in constants)]
+    # MLX finds a compiled kernel by its name: what is not in the source has to be in the name.
+    mode = [] if math_mode == "safe" else [math_mode]
+    parts = [texts[-1], *mode, *(name.lower() + str(value) for name, value in constants)]
     label = re.sub(r"[^0-9a-zA-Z]+", "_", "_".join(parts))
     header = "\n".join([*includes, "using namespace metal;", *defines, *declarations, ""])
     return Program("autotune_" + label, inputs, outputs, header, body, contiguous, math_mode)

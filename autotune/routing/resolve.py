@@ -169,7 +169,7 @@ def _quantized_by_dtype(routed: dict[mx.Dtype, Any], stock: Any, groups: tuple[i
         dtype = x.dtype
         run = routed.get(dtype, stock)
         plain = type(transpose) is bool and type(bits) is not float and type(group_size) is not float
-        fits = plain and isinstance(scales, mx.array) and scales.shape == groups
+        fits = plain and w.dtype == mx.uint32 and isinstance(scales, mx.array) and scales.shape == groups
         if fits and has_biases:
             fits = isinstance(biases, mx.array) and biases.shape == groups and scales.dtype == dtype == biases.dtype
         elif fits:

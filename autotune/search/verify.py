@@ -461,12 +461,15 @@ def before_sweep(
 ) -> dict[str, Failure]:
     """The kernels of our own that a sweep must leave out, with the first thing that went wrong in each.
 
-    Each is tried with two configs on a handful of small cases of every kind among the sweep's problems, until the
+    Each is tried with two configs on a handful of small cases of every kind among the sweep's problems; one that is
+    wrong once is left out, and one of which both configs fail to run. That goes on until the
     ``budget`` in seconds is spent: the sweep compares every route with a reference on its own problem besides. Stock
     and compositions of stock ops are left to that.
     """
     began = clock()
     wrong: dict[str, Failure] = {}
+    refused: dict[tuple[str, Kind], Failure] = {}
+    failed: dict[tuple[str, Kind], Route] = {}
     by_kind: dict[Kind, list[Problem]] = defaultdict(list)
     for problem in problems:
         by_kind[Kind.of(problem)].append(problem)
@@ -484,9 +487,15 @@ def before_sweep(
                 return wrong
             tried = _Try(Work(route, kind, (case,)), seed)
             tried.run(prover, ("",))
-            if tried.failures:
-                wrong[kernel.name] = tried.failures[0]
+            failure = tried.failures[0] if tried.failures else None
+            if failure and (failure.kind == "wrong" or failed.setdefault((kernel.name, kind), route) != route):
+                wrong[kernel.name] = failure
                 break
+            if failure:
+                refused[kernel.name, kind] = failure
+        else:
+            if len(routes) == 1 and (kernel.name, kind) in refused:
+                wrong[kernel.name] = refused[kernel.name, kind]
     return wrong
 
 

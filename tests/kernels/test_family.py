@@ -234,16 +234,40 @@ def test_every_family_is_offered_where_it_runs():
 
 @pytest.mark.parametrize("math", ["safe", "relaxed"])
 @pytest.mark.parametrize(
-    ("name", "text"),
-    [("qmv", QUANTIZED.replace("K=128", "K=512")), ("gemv", "matmul M=3 N=64 K=128 f16 nt")],
-    ids=["qmv", "gemv"],
+    ("name", "text"), [("qmv", QUANTIZED.replace("K=128", "K=512")), ("gemv", "matmul M=3 N=64 K=128 f16 nt")]
 )
 def test_the_math_mode_reaches_the_compiler(name, text, math):
     problem, kernel = Problem.parse(text), kernels.kernel(name)
-    config = next(r.config for r in space.legal_set(kernel, problem, "metal") if r.config["math"] == math)
+    config = {**space.legal_set(kernel, problem, "metal")[0].config, "math": math}
+    assert kernel.accepts(problem, config)
     seen = []
     x, packed = operands(problem)
     arguments = (x, *packed, True, 64, 4, "affine") if name == "qmv" else (x, mx.zeros((128, 64)))
     with launch.through(lambda asked: seen.append(asked) or [mx.zeros(asked.shapes[0])]):
         kernel.build(problem, config)(*arguments)
     assert [asked.program.math_mode for asked in seen] == [math]
+    assert (math in seen[0].program.name.split("_")) == (math == "relaxed")
+
+
+@pytest.mark.parametrize("layout", ["nt", "nn"])
+@pytest.mark.parametrize("quantization", ["affine-b4-g32", "affine-b3-g128", "mxfp4-b4-g32", "mxfp8-b8-g32"])
+def test_the_first_try_has_whole_groups_in_every_layout(quantization, layout):
+    Right().probe(Problem.parse(f"quantized_matmul M=3 N=128 K=128 f16 {quantization} {layout}"), {"shift": 0})
+
+
+def test_streams_that_are_named_do_not_pile_up():
+    made = []
+    find = family.kept(lambda stream, *rest: made.append(rest) or len(made))
+    assert find(None, 1.0) == find(None, 1.0)
+    assert find(mx.default_stream(mx.cpu), 1.0) != find(mx.default_stream(mx.cpu), 1.0)
+    for number in range(3 * family.MOST_KEPT):
+        find(None, float(number))
+    (known,) = [cell.cell_contents for cell in find.__closure__ if isinstance(cell.cell_contents, dict)]
+    assert len(known) <= family.MOST_KEPT
+
+
+def test_operands_in_constant_memory_are_left_to_stock():
+    tiny, small = (Problem.parse(f"matmul M=1 N={n} K=512 f16 nt") for n in (7, 8))
+    config = space.legal_set(kernels.kernel("gemv"), small, "metal")[0].config
+    assert kernels.kernel("gemv").accepts(small, config)
+    assert not kernels.kernel("gemv").accepts(tiny, config)
