@@ -47,11 +47,13 @@ class Element:
 @dataclass(frozen=True)
 class Proof:
     """What a run showed. ``finding`` says what is wrong besides the numbers (a shape, a race); ``accuracy`` is filled
-    for kernels without a promise whose elements leave their bound: the route's and stock's."""
+    for kernels without a promise whose elements leave their bound: the route's and stock's. ``refused`` is what MLX
+    raised where it does not compute a composition's own building block on these operands."""
 
     element: Element | None = None
     finding: str = ""
     accuracy: tuple[Accuracy, Accuracy] | None = None
+    refused: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """For :meth:`of_json`, in Python's dialect of JSON, which has infinities."""
@@ -65,6 +67,7 @@ class Proof:
             Element(**{**element, "index": tuple(element["index"])}) if element else None,
             raw["finding"],
             (Accuracy(**pair[0]), Accuracy(**pair[1])) if pair else None,
+            raw["refused"],
         )
 
     @property
@@ -83,7 +86,7 @@ def prove(route: Route, case: Case, seed: int, way: str = "") -> Proof:
     """Runs the route on the case's inputs and judges what comes out.
 
     ``way`` runs Metal kernels on the MSL host: one of ``WAYS``, or ``random:SEED``. Raises whatever the route raises,
-    what a compiler says included.
+    what a compiler says included, but for what MLX refuses (:func:`_refusal`).
     """
     made, rounded = specimen(case, seed), promise(kernels.kernel(route.kernel))
     try:
@@ -91,9 +94,10 @@ def prove(route: Route, case: Case, seed: int, way: str = "") -> Proof:
             out = _run(kernels.build(route, case.problem), case, made)
     except Exception as error:
         finding = _finding(error)
-        if not finding:
+        refused = "" if finding else _refusal(route, made, error)
+        if not finding and not refused:
             raise
-        return Proof(finding=finding)
+        return Proof(finding=finding, refused=refused)
     if out.shape != made.reference.shape or out.dtype != DTYPES[case.problem.dtype]:
         return Proof(finding=f"the result is {out.dtype} {out.shape}, not {case.problem.dtype} {made.reference.shape}")
     return _judged(route, case, seed, made, doubles(out), rounded)
@@ -177,6 +181,30 @@ def _host(way: str, seed: int) -> Iterator[None]:
     # One thread: a verification runs in as many processes as there are processors.
     with launch.through(Runner(MslHost(Options(schedule, check=order == CHECK, threads=1)))):
         yield
+
+
+def _dequantize(
+    x: mx.array, w: mx.array, scales: mx.array, biases: Any, transpose: bool, group_size: int, bits: int, mode: str
+) -> mx.array:
+    return mx.dequantize(w, scales, biases, group_size, bits, mode, dtype=x.dtype)
+
+
+_BLOCKS: dict[str, Op] = {"dequantize": _dequantize}
+"""The op of MLX's that a composition is made of besides the one that it stands for, called with the op's arguments."""
+
+
+def _refusal(route: Route, made: Specimen, error: Exception) -> str:
+    """MLX's words, where the building block of a composition raises this very error on the same operands when it is
+    called alone: a limit of MLX's and no fault of the kernel. Empty for everything else."""
+    block = _BLOCKS.get(route.kernel)
+    if block is None or not isinstance(error, ValueError):  # MLX's type for arguments that it does not take
+        return ""
+    try:
+        mx.eval(block(*made.arguments))
+    except ValueError as alone:
+        if str(alone) == str(error):
+            return f"ValueError: {error} (so does mx.{route.kernel} alone)"
+    return ""
 
 
 REFUSALS = ("source", "compile", "lint")

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..machine import Machine
-from ..search.verify import Failure, Outcome, Target, Verdict, Work
+from ..search.verify import REFUSED, Failure, Outcome, Target, Verdict, Work
 
 MOST_LISTED = 10
 """Routes of one kernel whose first failure the text lists; the JSON report has all."""
@@ -51,7 +51,7 @@ class Live:
 
     def done(self, work: Work, failures: Sequence[Failure]) -> None:
         self._progress.update(self._task, advance=1, description=f"{work.route.kernel}  {work.kind}")
-        for failure in failures[:1]:
+        for failure in [each for each in failures if each.kind != REFUSED][:1]:
             line = f"{failure.kind}: {failure.route} on {failure.case}"
             self._progress.console.print(line, soft_wrap=True, markup=False)
 
@@ -92,6 +92,7 @@ def _kernel(verdict: Verdict, target: Target, seed: int) -> dict[str, Any]:
         "worst": _number(verdict.worst),
         "worst_case": verdict.worst_case,
         "beyond_bound": verdict.beyond,
+        "refused_by_mlx": len(verdict.refused),
         "failures": [_failure(failure, target, seed) for failure in verdict.failures],
     }
 
@@ -134,18 +135,24 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
     said = verdict.said
     if verdict.beyond:
         said = f"{verdict.beyond} beyond"
-    return (verdict.kernel, said, *map(str, counts), f"{verdict.worst:.0%}" if verdict.runs else "", verdict.worst_case)
+    if verdict.refused:
+        others = "" if said == REFUSED else f"{said}, "
+        said = f"{others}{len(verdict.refused)} refused by MLX"
+    worst = f"{verdict.worst:.0%}" if verdict.worst_case else ""
+    return (verdict.kernel, said, *map(str, counts), worst, verdict.worst_case)
 
 
 def failures(outcome: Outcome, target: Target, seed: int) -> str:
-    """What went wrong first with each route, with the command that repeats it; empty where nothing did."""
+    """What went wrong first with each route, with the command that repeats it; empty where nothing did. What MLX
+    refused comes last of each kernel."""
     lines = []
     for verdict in outcome.verdicts.values():
         first_of_each = list({(each.route, each.kind): each for each in reversed(verdict.failures)}.values())[::-1]
-        listed = first_of_each[:MOST_LISTED]
+        listed = sorted(first_of_each, key=lambda each: each.kind == REFUSED)[:MOST_LISTED]
         for failure in listed:
             way = f" ({failure.way})" if failure.way else ""
-            lines += [f"{failure.kind}: {failure.route}", f"  on      {failure.case}{way}"]
+            kind = "refused by MLX" if failure.kind == REFUSED else failure.kind
+            lines += [f"{kind}: {failure.route}", f"  on      {failure.case}{way}"]
             first, *rest = failure.detail.splitlines() or [""]
             lines += [f"  because {first}", *(f"          {line.strip()}" for line in rest)]
             lines.append(f"  repeat  {failure.command(target.name, seed)}")
@@ -173,7 +180,8 @@ def to_text(outcome: Outcome, machine: Machine, target: Target, seed: int, versi
         "",
         "worst: largest error of an element against float64, as a share of what is allowed for it (100% is the limit).",
         "Stock's own error is reported and never counts as a failure: 'beyond' are its runs past what a kernel that",
-        "rounds operands and partial sums to the dtype would reach.",
+        "rounds operands and partial sums to the dtype would reach. 'Refused by MLX' are runs on operands for which",
+        "MLX itself raises what the kernel raised; a routed call takes stock there.",
     ]
     return "\n".join(parts) + "\n"
 

@@ -44,6 +44,8 @@ THIN = 3
 """Kinds besides the usual ones see every third case."""
 SWEEP_CASES = 4
 """Cases of a kind that a sweep tries before it measures."""
+REFUSED = "refused"
+"""A failure that is MLX's own."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class Work:
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong on one case. ``kind`` is ``wrong``, or how it failed to run: raised, crashed, hung, memory."""
+    """What went wrong on one case. ``kind`` is ``wrong``, or how it failed to run: raised, crashed, hung, memory; or
+    ``refused``, where MLX does not compute what a composition is made of (``Proof.refused``)."""
 
     route: Route
     case: Case
@@ -117,19 +120,21 @@ class Verdict:
 
     @property
     def refused(self) -> list[Failure]:
-        """What MLX's own ops raised in a composition that ran elsewhere: a routed call takes stock there."""
-        ran = not self.promised and self.runs > len(self.failures)
-        return [each for each in self.failures if each.kind == "raised" and ran]
+        """What MLX does not compute, called alone on the same operands: a routed call takes stock there."""
+        return [each for each in self.failures if each.kind == REFUSED]
 
     @property
     def failed(self) -> list[Failure]:
         """What did not run to its end, and should have."""
-        return [each for each in self.failures if each.kind != "wrong" and each not in self.refused]
+        return [each for each in self.failures if each.kind not in ("wrong", REFUSED)]
 
     @property
     def said(self) -> str:
-        """``right``, ``wrong``, ``failed``, or ``not run`` where no config of it is legal here."""
-        return "wrong" if self.wrong else "failed" if self.failed else "right" if self.runs else "not run"
+        """``right``, ``wrong``, ``failed``, ``refused`` where MLX refused all of it, or ``not run`` where no config of
+        it is legal here."""
+        if self.wrong or self.failed:
+            return "wrong" if self.wrong else "failed"
+        return "right" if self.runs > len(self.refused) else REFUSED if self.runs else "not run"
 
 
 @dataclass
@@ -400,7 +405,8 @@ class _Try:
             if failure is None:
                 continue
             self.failures.append(failure)
-            if failure.kind != "wrong" or len(self.failures) >= MOST_FAILURES:
+            ours = [each for each in self.failures if each.kind != REFUSED]
+            if failure.kind not in ("wrong", REFUSED) or len(ours) >= MOST_FAILURES:
                 return
 
     def enter(self, verdict: Verdict) -> None:
@@ -411,7 +417,7 @@ class _Try:
         verdict.failures += self.failures
         # Of equal errors the first by name, whichever thread comes first.
         mine, known = (-self._worst, self._worst_case), (-verdict.worst, verdict.worst_case)
-        if not verdict.worst_case or mine < known:
+        if self._worst_case and (not verdict.worst_case or mine < known):
             verdict.worst, verdict.worst_case = self._worst, self._worst_case
 
     def _one(self, prover: Prover, case: Case, way: str) -> Failure | None:
@@ -421,6 +427,8 @@ class _Try:
             proof = prover.prove(route, case, self._seed, way)
         except RouteFailed as failure:
             return Failure(route, case, way, failure.kind, failure.detail)
+        if proof.refused:
+            return Failure(route, case, way, REFUSED, proof.refused)
         objection, share = judged(route, case, proof)
         if share > self._worst or not self._worst_case:
             self._worst, self._worst_case = share, str(case)

@@ -167,3 +167,49 @@ def test_the_buffers_of_mlx_are_poisoned(monkeypatch):
 )
 def test_a_proof_survives_json(found):
     assert str(Proof.of_json(json.loads(json.dumps(found.as_json())))) == str(found)
+
+
+class TestRefusals:
+    """An exception is MLX's own only where the building block, called alone on the same operands, raises the same."""
+
+    CASE = "quantized_matmul M=2 N=1 K=32 f16 affine-b4-g32 nt"
+    ROUTE = Route.parse("dequantize compute=native")
+
+    @pytest.fixture
+    def mlx_raises(self, monkeypatch):
+        def refuses(*_, **__):
+            raise ValueError("no such groups")
+
+        monkeypatch.setattr(mx, "dequantize", refuses)
+
+    @pytest.fixture
+    def raises(self, monkeypatch):
+        """Makes the kernel raise this before it computes anything."""
+
+        def raises(error):
+            def op(*_, **__):
+                raise error
+
+            monkeypatch.setattr(kernels.KERNELS["dequantize"], "build", lambda *_: op)
+
+        return raises
+
+    def test_what_mlx_does_not_compute_is_refused(self, mlx_raises):
+        found = prove(self.ROUTE, on(self.CASE), SEED)
+        assert found.refused == "ValueError: no such groups (so does mx.dequantize alone)"
+        assert Proof.of_json(json.loads(json.dumps(found.as_json()))) == found
+
+    def test_a_kernel_that_raises_where_mlx_does_not_has_failed(self, raises):
+        raises(ValueError("no such groups"))
+        with pytest.raises(ValueError, match="no such groups"):
+            prove(self.ROUTE, on(self.CASE), SEED)
+
+    @pytest.mark.parametrize("error", [ValueError("another"), TypeError("no such groups")])
+    def test_another_error_than_mlxs_has_failed(self, mlx_raises, raises, error):
+        raises(error)
+        with pytest.raises(type(error), match=str(error)):
+            prove(self.ROUTE, on(self.CASE), SEED)
+
+    def test_a_kernel_without_a_building_block_has_failed(self):
+        with pytest.raises(ValueError, match="does not compile"):
+            prove(route("raises"), on("matmul M=5 N=7 K=12 f16 nt"), SEED)

@@ -63,6 +63,25 @@ def test_a_flood_of_failures_is_cut_short_in_the_text():
     assert f"and {40 - report.MOST_LISTED} more of gemm" in text
 
 
+def test_what_mlx_refused_is_counted_in_the_table_and_listed_last():
+    refused = Failure(Route.parse("dequantize compute=native"), CASE, "", "refused", "ValueError: no")
+    raised = Failure(Route.parse("dequantize compute=float32"), CASE, "", "raised", "ValueError: ours")
+    some = Verdict("dequantize", "d" * 12, False, runs=5, worst=0.5, worst_case=str(CASE), failures=[refused])
+    assert "right, 1 refused by MLX" in report.table(Outcome({"dequantize": some}))
+    alone = Verdict("dequantize", "d" * 12, False, runs=1, failures=[refused])
+    assert report.table(Outcome({"dequantize": alone})).splitlines()[1].split()[1:] == [
+        *("1", "refused", "by", "MLX"),
+        *("0", "0", "1"),
+    ]
+    assert "\nrefused by MLX: dequantize" in "\n" + report.failures(Outcome({"dequantize": alone}), HOST, 7)
+    both = Verdict("dequantize", "d" * 12, False, runs=9, failures=[refused, raised])
+    text = report.failures(Outcome({"dequantize": both}), HOST, 7)
+    assert text.index("raised: dequantize") < text.index("refused by MLX: dequantize")
+    assert "failed, 1 refused by MLX" in report.table(Outcome({"dequantize": both}))
+    json_ = report.to_json(Outcome({"dequantize": both}), MACHINE, HOST, 7, "1.2", "2026-01-31")["kernels"][0]
+    assert (json_["verdict"], json_["refused_by_mlx"]) == ("failed", 1)
+
+
 def test_the_json_is_strict_and_complete():
     raw = json.loads(report.document(report.to_json(outcome(), MACHINE, HOST, 7, "1.2", "2026-01-31")))
     assert raw["schema"] == 1

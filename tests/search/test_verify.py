@@ -245,6 +245,50 @@ class TestVerdicts:
         assert (outcome.verdicts["upcast"].said, outcome.verdicts["pad"].said) == ("failed", "wrong")
         assert outcome.exit_code == WRONG
 
+    def test_what_mlx_refuses_is_counted_and_fails_nothing(self):
+        many = tuple(Case(Kind("matmul", "f16", "nt").problem(m, 7, 12)) for m in range(1, 9))
+        work = Work(Route("upcast"), Kind("matmul", "f16", "nt"), many)
+        outcome = ran([work], Says(upcast=Proof(refused="ValueError: no")))
+        verdict = outcome.verdicts["upcast"]
+        assert (verdict.said, len(verdict.refused), verdict.failed, outcome.exit_code) == ("refused", 8, [], OK)
+        both = ran(
+            [work, *small(Route.parse("pad multiple=8 fill=zeros"))], Says(upcast=Proof(refused="ValueError: no"))
+        )
+        assert [each.said for each in both.verdicts.values()] == ["refused", "right"]
+
+    def test_one_refusal_is_no_excuse_for_a_failure(self):
+        class Both(Says):
+            def prove(self, route, case, seed, way=""):
+                if case.problem.m == 1:
+                    return Proof(refused="ValueError: no")
+                raise RouteFailed("raised", "ValueError: no")
+
+        many = tuple(Case(Kind("matmul", "f16", "nt").problem(m, 7, 12)) for m in (1, 2, 3))
+        outcome = ran([Work(Route("upcast"), Kind("matmul", "f16", "nt"), many)], Both())
+        verdict = outcome.verdicts["upcast"]
+        assert (verdict.said, outcome.exit_code) == ("failed", FAILED)
+        assert (len(verdict.refused), len(verdict.failed), verdict.runs) == (1, 1, 2)
+
+    @pytest.mark.parametrize("odd", [True, False])
+    def test_a_composition_that_raises_is_right_nowhere_by_having_run_elsewhere(self, monkeypatch, odd):
+        kind = Kind.of(Problem.parse("quantized_matmul M=1 N=1 K=64 f32 affine-b4-g64 nt"))
+        kernel, build = kernels.KERNELS["dequantize"], type(kernels.KERNELS["dequantize"]).build
+
+        def raises_at_three(problem, config):
+            op = build(kernel, problem, config)
+
+            def checked(x, *rest, **named):
+                if odd and x.shape[-2] == 3:
+                    raise ValueError("three rows")
+                return op(x, *rest, **named)
+
+            return checked
+
+        monkeypatch.setattr(kernel, "build", raises_at_three)
+        works = [Work(Route.parse("dequantize compute=native"), kind, (Case(kind.problem(m, 1, 64)),)) for m in (2, 3)]
+        outcome = ran(works, Here())
+        assert outcome.exit_code == (FAILED if odd else OK)
+
     def test_stock_is_reported_and_never_fails(self):
         outcome = ran(small(STOCK), Says(stock=bad()))
         verdict = outcome.verdicts["stock"]
