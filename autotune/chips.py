@@ -101,16 +101,27 @@ def require(name: str, kind: str) -> str:
 
     Raises :class:`UsageError` for an unknown name and :class:`UnfitError` for another machine's chip.
     """
+    from .machine import local
+
     local_id = here(kind)
     if name == local_id:
         return local_id
     chip = get(name)
     if chip.id != local_id:
         raise UnfitError(
-            f"this machine's {kind} is {local_id}, not {chip.id}",
+            f"this machine has no {chip.id}, its {kind} is {local(kind).device_name}",
             f"measure on a machine with {chip.name}, or leave --chip out",
         )
     return local_id
+
+
+def elsewhere(name: str, kind: str) -> Chip | None:
+    """The chip of that name where it is another than this machine's; None where it is this machine's, or no name is
+    given. Raises :class:`UsageError` for an unknown name."""
+    if not name or name == here(kind):
+        return None
+    chip = get(name)
+    return None if chip.id == here(kind) else chip
 
 
 def cache_bytes(kind: str) -> int:

@@ -127,8 +127,18 @@ class TestRequire:
             chips.require("M5 Max", "cpu")
         assert raised.value.exit_code == UNFIT == 5
         assert str(raised.value) == (
-            "this machine's cpu is cpu, not m5max: measure on a machine with Apple M5 Max, or leave --chip out"
+            f"this machine has no m5max, its cpu is {machine.local('cpu').device_name}: "
+            "measure on a machine with Apple M5 Max, or leave --chip out"
         )
+
+    def test_what_is_elsewhere(self, gpu):
+        assert chips.elsewhere("M5 Max", "cpu").id == "m5max"
+        assert chips.elsewhere("cpu", "cpu") is None
+        assert chips.elsewhere("", "cpu") is None
+        with pytest.raises(UsageError, match="unknown chip"):
+            chips.elsewhere("m55", "cpu")
+        gpu("cuda", "NVIDIA Whatever 9000-X")
+        assert chips.elsewhere("nvidiawhatever9000x", "gpu") is None
 
     def test_a_chip_that_does_not_exist_is_wrong_use(self):
         with pytest.raises(UsageError, match="unknown chip"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 from collections.abc import Sequence
@@ -15,11 +16,12 @@ from ..errors import FAILED, INTERRUPTED, OK, UnfitError, UsageError, unknown
 from .output import JSON, emit, next_step, note
 
 if TYPE_CHECKING:
+    from ..chips import Chip
     from ..kernels import Route
     from ..problem import Problem
     from ..search.isolated import IsolatedDevice
     from ..search.studies import ProblemStudy
-    from ..search.sweep import Outcome, Plan
+    from ..search.sweep import Done, Outcome, Plan
 
 EFFORTS = ("quick", "standard", "full")
 ALL = 1 << 40
@@ -58,6 +60,8 @@ def register(app: typer.Typer) -> None:
         """Measure routes for real matrix products on this machine. Resumes where it stopped."""
         from .. import chips
         from ..devices.base import LOADS
+        from ..machine import backend, local
+        from ..search import space
         from ..search.measure import EFFORTS as BY_NAME
         from ..search.sweep import Plan
 
@@ -67,12 +71,17 @@ def register(app: typer.Typer) -> None:
         if load not in LOADS:
             raise unknown("load", load, LOADS)
         kind = device_kind(device, chip)
-        chip_id = chips.require(chip, kind) if chip else chips.here(kind)
-        problems = chosen_problems(workload or [], problem or [], op or [], kind, quick)
+        # What a sweep of another chip would take can be counted here, though it cannot be run.
+        away = chips.elsewhere(chip, kind) if dry_run else None
+        chip_id = away.id if away else chips.require(chip, kind) if chip else chips.here(kind)
+        default = ("cpu" if away.backend == "cpu" else "gpu") if away else kind
+        problems = chosen_problems(workload or [], problem or [], op or [], default, quick)
         effort_ = replace(BY_NAME[name], searched=ALL) if record else BY_NAME[name]
         plan = Plan(problems, effort_, _kernels(kernel or []), trials, seconds(budget), seed, fresh)
+        nax = away.nax_from_os is not None if away else local(kind).nax
+        space.demand(plan.kernels, away.backend if away else backend(kind), nax, chip_id)
         if dry_run:
-            _describe(plan, kind, json)
+            _describe(plan, away.backend if away else backend(kind), nax, json, timeout, away)
             return
         _require_fit(kind, force)
         outcome, url = _run(plan, kind, chip_id, load, timeout, storage, record)
@@ -131,27 +140,43 @@ def _kernels(names: list[str]) -> tuple[str, ...]:
     return tuple(kernels.kernel(name).name for name in names)
 
 
-def _describe(plan: Plan, kind: str, json: bool) -> None:
-    from .. import kernels
-    from ..machine import backend, local
-    from ..search import space
+def _describe(plan: Plan, backend: str, nax: bool, json: bool, timeout: float = 0.0, away: Chip | None = None) -> None:
+    from ..report.progress import duration
+    from ..report.tables import count
+    from ..search import estimate
 
-    routes = 0
-    for problem in plan.problems:
-        legal = space.legal_routes(problem, backend(kind), plan.kernels, local(kind).nax)
-        searched = sum(kernels.kernel(route.kernel).searched for route in legal)
-        dealt = len(legal) - searched + min(searched, plan.effort.searched)
-        routes += min(dealt, plan.trials) if plan.trials else dealt
-    effort = plan.effort
-    # Four evaluations a round, as many again to warm up and calibrate, and the play-off's further rounds.
-    evaluations = routes * (4 * effort.screen + 4) + len(plan.problems) * 4 * effort.final * (1 + effort.finalists)
-    minutes = evaluations * effort.seconds / 60
+    timed = backend == "cpu" and not away
+    speeds = [_speeds(plan.problems)] if timed else []
+    found = estimate.estimate(plan, backend, nax, timeout or math.inf, *speeds)
     if json:
-        emit({"problems": len(plan.problems), "routes": routes, "minutes_at_least": round(minutes, 1)})
+        emit(
+            {
+                "problems": len(plan.problems),
+                "routes": found.routes,
+                "minutes_at_least": round(found.seconds / 60, 1),
+                "too_long": found.too_long,
+            }
+        )
         return
-    print(f"{len(plan.problems)} problems, {routes} routes, at least {minutes:.1f} minutes at effort {effort.name}")
-    note("calls that take longer than an evaluation take longer than that; kernels compile once besides")
-    next_step("the same command without --dry-run")
+    problems, least = count(len(plan.problems), "problem"), duration(found.seconds)
+    print(f"{problems}, {count(found.routes, 'route')}, at least {least} at effort {plan.effort.name}")
+    if timed:
+        note("from the speed of a small stock call of each kind; the other routes at the least length of an evaluation")
+    else:
+        note("calls that take longer than an evaluation take longer than that; kernels compile once besides")
+    if found.too_long:
+        few = count(found.too_long, "problem")
+        note(f"{few} would take stock more than the {timeout:.0f} s of --timeout for a call: a sweep gives those up")
+    if away:
+        note(f"counted for {away.name}, timed on none: begin with --quick, then go on with --budget 20m")
+    next_step(f"the same command without --dry-run{f' on a machine with {away.name}' if away else ''}")
+
+
+def _speeds(problems: Sequence[Problem]) -> Any:
+    from ..devices.mlx import MlxDevice
+    from ..search import estimate
+
+    return estimate.speeds(MlxDevice("cpu", 0), problems)
 
 
 def _require_fit(kind: str, force: bool) -> None:
@@ -263,6 +288,7 @@ class _Stop:
 def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool) -> None:
     from ..kernels import STOCK
     from ..report.progress import speedup
+    from ..report.tables import count
     from ..search.stats import geometric_mean
 
     gains = [done.best.low if done.best and done.chosen != STOCK else 1.0 for done in outcome.done]
@@ -274,21 +300,11 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool) -
                 "storage": url,
                 "stopped": outcome.stopped,
                 "left": outcome.left,
+                "unfinished": _done_json(outcome.unfinished) if outcome.unfinished else None,
                 "stock_failed": {row.problem: row.reason for row in outcome.failed},
                 "rounds_disturbed": outcome.disturbed,
                 "rounds_slowed": outcome.slowed,
-                "problems": [
-                    {
-                        "problem": str(done.problem),
-                        "route": str(done.chosen),
-                        "best": done.best.route if done.best else "",
-                        "speedup": [done.best.speedup, done.best.low, done.best.high] if done.best else None,
-                        "routes": done.routes,
-                        "refused": done.refused,
-                        "resumed": done.resumed,
-                    }
-                    for done in outcome.done
-                ],
+                "problems": [_done_json(done) for done in outcome.done],
             }
         )
     else:
@@ -299,13 +315,30 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool) -
             print(
                 f"{faster} of {len(gains)} problems gain; geometric mean of lower bounds {geometric_mean(gains):.2f}x"
             )
+        if outcome.unfinished:
+            cut = outcome.unfinished
+            measured = count(cut.routes, "route")
+            print(f"{cut.problem!s:{width}}  {speedup(cut.best)}: the best so far, of {measured}; not finished")
     if outcome.slowed:
         note(f"warning: the machine slowed down in {outcome.slowed} rounds, which were measured again")
     if outcome.stopped:
         why = "the budget is spent" if outcome.stopped == "budget" else "interrupted"
         command = "the same command without --fresh" if fresh else "the same command"
-        note(f"{why}; everything measured is saved, {outcome.left} problems are left: run {command} to go on")
+        left = f"{outcome.left} problem{' is' if outcome.left == 1 else 's are'} left"
+        note(f"{why}; everything measured is saved, {left}: run {command} to go on")
     for row in outcome.failed:
         note(f"stock itself failed for {row.problem} ({row.reason}): nothing to compare; the next sweep tries again")
     if outcome.done:
         next_step(f"autotune export --chip {chip_id}")
+
+
+def _done_json(done: Done) -> dict[str, Any]:
+    return {
+        "problem": str(done.problem),
+        "route": str(done.chosen),
+        "best": done.best.route if done.best else "",
+        "speedup": [done.best.speedup, done.best.low, done.best.high] if done.best else None,
+        "routes": done.routes,
+        "refused": done.refused,
+        "resumed": done.resumed,
+    }

@@ -20,7 +20,7 @@ def speedup(result: Result | None, chosen: bool = True) -> str:
     """``pad multiple=8 3.10x [3.02, 3.19]``; stock, where the best of the others is no faster, was not
     ``chosen`` for its evidence, or none was timed."""
     if result is None:
-        return "stock (no other route was timed)"
+        return "stock (no other route was timed to the end)"
     bounds = f" [{result.low:.3g}, {result.high:.3g}]" if result.rounds > 1 else ""
     text = f"{result.route} {result.speedup:.3g}x{bounds}"
     return text if chosen and result.speedup > 1 else f"stock (next best: {text})"

@@ -9,7 +9,6 @@ from typing import Any
 
 from .. import chips, kernels, machine
 from ..chips import Chip
-from ..errors import UsageError
 from ..kernels import Kernel, Route
 from ..kernels.base import Value
 from ..problem import Problem
@@ -61,11 +60,7 @@ def view(target: Target, problems: Sequence[Problem], only: Iterable[str] = ()) 
 
     Raises :class:`UsageError` for a name that is unknown or whose kernel does not run there.
     """
-    chosen = [kernels.kernel(name) for name in dict.fromkeys(only)]
-    for kernel in chosen:
-        if not kernel.runs_on(target.backend, target.nax):
-            needs = f"{' or '.join(kernel.backends)}{', with NAX' if kernel.nax else ''}"
-            raise UsageError(f"{kernel.name} does not run on {target.chip}", f"it needs {needs}; see --chip")
+    chosen = space.demand(only, target.backend, target.nax, target.chip)
     running = [each for each in kernels.KERNELS.values() if each.runs_on(target.backend, target.nax)]
     return [_space(kernel, target.backend, problems) for kernel in chosen or running]
 

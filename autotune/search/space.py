@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,30 @@ def legal_set(kernel: Kernel, problem: Problem, backend: str) -> tuple[Route, ..
 def legal_points(kernel: Kernel, problem: Problem, backend: str) -> Points:
     """The same routes as an indexed set: number i is the i-th of :func:`legal_set`. For an op of the kernel's alone."""
     return _legal(kernel, problem, tuple(tuple(values) for values in candidates(kernel, backend)))[1]
+
+
+def some_legal(kernel: Kernel, problem: Problem, backend: str) -> Iterator[Route]:
+    """As many routes as :func:`legal_set` has, one by one as they are found: for who stops counting early."""
+    if problem.op not in kernel.ops:
+        return
+    values = dict(zip(kernel.parameters, map(tuple, candidates(kernel, backend))))
+    points, seen = enumerate_points(values, kernel.constraints(problem)), set()
+    for number in range(len(points)):
+        config = points.config(number)
+        if kernel.accepts(problem, config) and (work := kernel.same(problem, config)) not in seen:
+            seen.add(work)
+            yield Route.of(kernel.name, config)
+
+
+def demand(names: Iterable[str], backend: str, nax: bool, where: str) -> list[Kernel]:
+    """The kernels of these names. Raises :class:`UsageError` for one that is unknown, or does not run on a device of
+    the backend, which is called ``where``."""
+    chosen = [kernels.kernel(name) for name in dict.fromkeys(names)]
+    for kernel in chosen:
+        if not kernel.runs_on(backend, nax):
+            needs = f"{' or '.join(kernel.backends)}{', with NAX' if kernel.nax else ''}"
+            raise UsageError(f"{kernel.name} does not run on {where}", f"it needs {needs}; see --chip")
+    return chosen
 
 
 def raw_size(kernel: Kernel, backend: str) -> int:

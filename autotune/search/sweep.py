@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Protocol
@@ -77,11 +77,13 @@ class Listener(Protocol):
 @dataclass
 class Outcome:
     """What a sweep did. ``stopped`` says why it ended early: ``interrupted``, ``budget`` or empty. ``failed`` has the
-    rows of problems where stock itself failed: nothing can be compared with it, and the next sweep tries again."""
+    rows of problems where stock itself failed: nothing can be compared with it, and the next sweep tries again.
+    ``unfinished`` is what is known of the problem that it was stopped in, one of those ``left``."""
 
     done: list[Done] = field(default_factory=list)
     stopped: str = ""
     left: int = 0
+    unfinished: Done | None = None
     disturbed: int = 0
     slowed: int = 0
     failed: list[Result] = field(default_factory=list)
@@ -166,6 +168,7 @@ class Sweep:
             self._outcome.failed.append(failure)
             return self._conclude(problem, study, began, resumed=False)
         if not complete:
+            self._outcome.unfinished = self._conclude(problem, study, began, resumed=False)
             return None
         if _stock_failed(study):
             self._outcome.failed.append(study.rows()[STOCK])
@@ -174,7 +177,7 @@ class Sweep:
         return self._conclude(problem, study, began, resumed=False)
 
     def _conclude(self, problem: Problem, study: ProblemStudy, began: float, resumed: bool) -> Done:
-        rows = study.rows()
+        rows = self.asked_for(study.rows())
         timed = [row for route, row in rows.items() if route != STOCK and row.status == results.OK]
         refused = sum(row.status in (results.INACCURATE, results.FAILED) for row in rows.values())
         best = max(timed, key=lambda row: row.low, default=None)
@@ -187,6 +190,11 @@ class Sweep:
         chosen = Measured(problem, rows).ties(MARGIN)[0] if timed_stock else STOCK
         best = rows[chosen] if chosen != STOCK else best
         return Done(problem, best, len(rows), refused, resumed, self._clock() - began, chosen)
+
+    def asked_for(self, rows: Mapping[Route, Result]) -> dict[Route, Result]:
+        """The rows of stock and of the plan's kernels: a study also has those that other sweeps measured."""
+        chosen = {*self._plan.kernels, STOCK.kernel} if self._plan.kernels else set(kernels.KERNELS)
+        return {route: row for route, row in rows.items() if route.kernel in chosen}
 
     def _seed(self, problem: Problem) -> int:
         """A seed for the problem's inputs: another one for each problem, the same for the same plan."""
@@ -292,13 +300,16 @@ class _Tuner:
         self._comparisons[route] = comparison
         return self._sweep.timed(self._problem, comparison, results.PRUNED if dropped else results.OK, **_finite(error))
 
+    def _rows(self) -> dict[Route, Result]:
+        return self._sweep.asked_for(self._study.rows())
+
     def _incumbent(self) -> Interval:
-        rows = [row.interval for row in self._study.rows().values() if row.status == results.OK]
+        rows = [row.interval for row in self._rows().values() if row.status == results.OK]
         return max(rows, key=lambda interval: interval.value, default=NONE)
 
     def _rival(self) -> Rival | None:
         """The slowest of those that would enter a play-off now, or start the next problem; None while too few did."""
-        rows = [row for route, row in self._study.rows().items() if route != STOCK and row.status == results.OK]
+        rows = [row for route, row in self._rows().items() if route != STOCK and row.status == results.OK]
         rows.sort(key=lambda row: -row.speedup)
         places = max(self._effort.finalists, WINNERS)
         if len(rows) < places:
@@ -308,7 +319,7 @@ class _Tuner:
 
     def _finalists(self) -> list[Result]:
         """The few fastest that still may be the fastest, and faster than stock."""
-        rows = [row for route, row in self._study.rows().items() if route != STOCK and row.status == results.OK]
+        rows = [row for route, row in self._rows().items() if route != STOCK and row.status == results.OK]
         ranked = sorted((row for row in rows if row.speedup > 1), key=lambda row: -row.speedup)
         return [row for row in ranked[: self._effort.finalists] if row.high >= ranked[0].low]
 
@@ -383,7 +394,7 @@ class _Tuner:
         self._meter.disturbed = self._meter.slowed = 0
 
     def _tell(self, result: Result) -> None:
-        rows = [row for route, row in self._study.rows().items() if route != STOCK and row.status == results.OK]
+        rows = [row for route, row in self._rows().items() if route != STOCK and row.status == results.OK]
         best = max(rows, key=lambda row: row.speedup, default=None)
         self._sweep._listener.measured(self._problem, result, best)
 

@@ -148,6 +148,8 @@ class TestWrongUse:
             (["--workload", "quik"], r"unknown workload 'quik': did you mean quick"),
             (["--workload", "none.yaml"], r"none\.yaml cannot be read \(No such file or directory\)"),
             (["--kernel", "padd"], r"unknown kernel 'padd': did you mean pad"),
+            (["--device", "cpu", "--kernel", "qmv"], r"qmv does not run on cpu: it needs metal; see --chip"),
+            (["--chip", "m1", "--kernel", "gemm_nax"], r"gemm_nax does not run on m1: it needs metal, with NAX"),
             (["--problem", "matmul M=4"], r"problem 'matmul M=4' lacks N, K, dtype"),
             (["--problem", "matmull M=4 N=4 K=4 f16"], r"unknown op 'matmull'"),
             (["--problem", "matmul M=4 N=4 K=4 f16 nx"], r"'nx' is not understood in problem"),
@@ -203,9 +205,8 @@ class TestUnfit:
         kind = machine.default_kind()
         other = next(name for name in ("m5max", "m1") if name != chips.here(kind))
         said = fails(UNFIT, "sweep", "--chip", other)
-        assert said.startswith(
-            f"autotune: this machine's {kind} is {chips.here(kind)}, not {other}: measure on a machine"
-        )
+        device = machine.local(kind).device_name
+        assert said.startswith(f"autotune: this machine has no {other}, its {kind} is {device}: measure on a machine")
 
     def test_a_device_that_this_build_does_not_have(self, fails, monkeypatch):
         monkeypatch.setattr(machine, "has", lambda kind: kind == "cpu")
@@ -279,7 +280,7 @@ class TestDryRun:
     def test_text(self, call, isolated):
         ended = call("sweep", "--dry-run", "--device", "cpu", "--problem", SMALL)
         legal = len(space.legal_routes(Problem.parse(SMALL), "cpu"))
-        assert re.fullmatch(rf"1 problems, {legal} routes, at least \d+\.\d minutes at effort standard\n", ended.out)
+        assert re.fullmatch(rf"1 problem, {legal} routes, at least \d+ s at effort standard\n", ended.out)
         assert ended.err.endswith("next: the same command without --dry-run\n")
         assert not isolated.exists()
 
@@ -300,6 +301,24 @@ class TestDryRun:
         document = json.loads(call("sweep", "--dry-run", "--json", "--device", "cpu", *args).out)
         assert document["problems"] == problems
         assert routes is None or document["routes"] == routes
+
+    def test_another_chip_is_counted_and_its_own_kernels_with_it(self, call):
+        args = ["sweep", "--dry-run", "--device", "cpu", "--chip", "m5max", "--problem", SMALL, "--effort", "quick"]
+        legal = space.legal_routes(Problem.parse(SMALL), "metal", nax=True)
+        own = sum(kernels.kernel(route.kernel).searched for route in legal)
+        assert own > 24  # of which the quick effort has as many
+        ended = call(*args, "--json")
+        assert (ended.code, json.loads(ended.out)["routes"]) == (OK, len(legal) - own + 24)
+        said = call(*args).err
+        assert "counted for Apple M5 Max, timed on none: begin with --quick" in said
+        assert said.endswith("next: the same command without --dry-run on a machine with Apple M5 Max\n")
+
+    def test_calls_that_the_watchdog_would_end_are_told(self, call, monkeypatch):
+        monkeypatch.setattr("autotune.cli.sweep._speeds", lambda problems: lambda problem: 121.0 * (problem.m > 2))
+        slow = SMALL.replace("M=2", "M=3")
+        ended = call("sweep", "--dry-run", "--device", "cpu", "--problem", SMALL, "--problem", slow)
+        assert "1 problem would take stock more than the 120 s of --timeout for a call" in ended.err
+        assert "--timeout" not in call("sweep", "--dry-run", "--device", "cpu", "--problem", SMALL).err
 
     def test_more_effort_takes_longer(self, call):
         args = ["sweep", "--dry-run", "--json", "--device", "cpu", "--workload", "small-batch", "--effort"]

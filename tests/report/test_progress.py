@@ -59,7 +59,7 @@ class TestSpeedup:
         assert speedup(SLOW).startswith("stock (next best: upcast 0.923x [")
 
     def test_nothing_timed(self):
-        assert speedup(None) == "stock (no other route was timed)"
+        assert speedup(None) == "stock (no other route was timed to the end)"
 
 
 class TestLines:
@@ -89,7 +89,7 @@ class TestLines:
         log = Log(every=0)
         log.started(PROBLEM, 1, 1, None)
         log.measured(PROBLEM, refused(WIDE, 3, PAD, FAILED, "hung: no answer"), None)
-        assert log.said[1] == f"[1/1] {PROBLEM}: {PAD} failed; best stock (no other route was timed)"
+        assert log.said[1] == f"[1/1] {PROBLEM}: {PAD} failed; best stock (no other route was timed to the end)"
 
     def test_the_end_of_a_problem(self):
         log = Log()
@@ -99,7 +99,7 @@ class TestLines:
         log.finished(done(resumed=True))
         assert log.said[1:] == [
             f"[1/9] {PROBLEM}: {speedup(FAST)} (14 routes, 12.3 s)",
-            f"[1/9] {PROBLEM}: stock (no other route was timed) (14 routes, 2 refused, 12.3 s)",
+            f"[1/9] {PROBLEM}: stock (no other route was timed to the end) (14 routes, 2 refused, 12.3 s)",
             f"[1/9] {PROBLEM}: {speedup(FAST)} (14 routes, known)",
         ]
 

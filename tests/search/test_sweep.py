@@ -457,6 +457,17 @@ class TestResume:
         assert outcome.done[0].resumed
         assert not device.opened
 
+    def test_what_other_sweeps_measured_is_not_reported_as_this_ones(self, lab):
+        seconds = planted(**{UPCAST: 2e-4, PAD: 4e-4})
+        first, _ = lab.sweep(seconds, kernels=("upcast",))
+        log = Log()
+        second, _ = lab.sweep(seconds, kernels=("pad",), log=log)
+        assert [each.done[0].best.route for each in (first, second)] == [UPCAST, PAD]
+        assert str(second.done[0].chosen) == PAD
+        assert second.done[0].routes == len(space.legal_routes(PROBLEM, "cpu", ("pad",)))
+        assert UPCAST not in {event[-1] for event in log.events if event[0] == "measured"}
+        assert lab.sweep(seconds)[0].done[0].best.route == UPCAST
+
 
 class TestLimits:
     def test_trials(self, lab):
@@ -482,8 +493,12 @@ class TestLimits:
         outcome, _ = lab.sweep(problems=problems, budget=0.5 * device.now)
         assert (outcome.stopped, outcome.left, len(outcome.done)) == ("budget", 3, 0)
         assert 1 < len(lab.rows()) < len(ROUTES)
+        assert outcome.unfinished.problem == problems[0]
+        assert outcome.unfinished.routes == len(lab.rows())
+        others = [row for route, row in lab.rows().items() if route != "stock" and row.status == OK]
+        assert outcome.unfinished.best.low == max(row.low for row in others)
         again, _ = lab.sweep(problems=problems, budget=100 * device.now)
-        assert (again.stopped, again.left) == ("", 0)
+        assert (again.stopped, again.left, again.unfinished) == ("", 0, None)
         assert len(again.done) == 3
 
     def test_no_budget_is_no_limit(self, lab):
