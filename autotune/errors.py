@@ -54,7 +54,9 @@ class UnfitError(AutotuneError):
 
 
 class TableError(AutotuneError):
-    """A routing table cannot be used as it is: truncated, newer schema, foreign, or outside a kernel's space."""
+    """A routing table cannot be used as it is: missing, torn, newer schema, foreign, or outside a kernel's space."""
+
+    exit_code = USAGE
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:

@@ -16,6 +16,7 @@ from .errors import UsageError, unknown
 OPS = ("matmul", "addmm", "quantized_matmul")
 DTYPES = {"f32": 4, "f16": 2, "bf16": 2}
 """Tuned dtypes and the bytes of one element."""
+_SPELLINGS = {"half": "f16", "float": "f32", "single": "f32"}
 LAYOUTS = ("nn", "nt", "tn", "tt")
 """How A and B lie in memory: ``n`` row-major as the product needs it, ``t`` the transpose of a row-major matrix."""
 EPILOGUES = ("row", "full")
@@ -116,7 +117,7 @@ class Problem:
         if self.op not in OPS:
             raise unknown("op", self.op, OPS)
         if self.dtype not in DTYPES:
-            raise unknown("dtype", self.dtype, DTYPES)
+            raise _unknown_dtype(self.dtype)
         if self.layout not in LAYOUTS:
             raise unknown("layout", self.layout, LAYOUTS)
         if min(self.m, self.n, self.k, self.batch) < 1:
@@ -210,6 +211,8 @@ class Problem:
                 epilogue = lower
             elif "-b" in lower:
                 quantization = Quantization.parse(lower)
+            elif lower in _SPELLINGS or re.fullmatch(r"(b?fp?|b?float|u?int|[ius])\d+", lower):
+                raise _unknown_dtype(word)
             else:
                 raise UsageError(f"{word!r} is not understood in problem {text!r}", _EXAMPLE)
         missing = [axis.upper() for axis in "mnk" if axis not in sizes] + ([] if dtype else ["dtype"])
@@ -228,6 +231,14 @@ class Problem:
             sizes.get("b", 1),
             epilogue,
         )
+
+
+def _unknown_dtype(word: str) -> UsageError:
+    """The error for a dtype that is not tuned, with the one that is meant where it is written as elsewhere."""
+    lower = word.lower()
+    meant = _SPELLINGS.get(lower, re.sub(r"^(b?)(fp|float)", r"\1f", lower))
+    known = f"known: {', '.join(DTYPES)}"
+    return UsageError(f"unknown dtype {word!r}", f"did you mean {meant}? {known}" if meant in DTYPES else known)
 
 
 _EXAMPLE = "for instance 'quantized_matmul M=3 N=13824 K=5120 f16 affine-b4-g64 nt' or 'matmul M=64 N=512 K=512 f16 nn'"

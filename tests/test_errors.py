@@ -18,7 +18,7 @@ def test_message_is_one_line_of_cause_and_remedy():
     ("error", "code"),
     [
         (AutotuneError, errors.FAILED),
-        (TableError, errors.FAILED),
+        (TableError, errors.USAGE),
         (UsageError, errors.USAGE),
         (UnfitError, errors.UNFIT),
     ],

@@ -79,8 +79,10 @@ def _text(finding: Finding) -> str:
 
 
 def _github(finding: Finding) -> str:
-    """An annotation of GitHub's workflow commands; their syntax wants %, CR and LF escaped."""
+    """An annotation of GitHub's workflow commands; their syntax wants %, CR and LF escaped, in the file's name also the
+    colon and the comma."""
     level = "error" if finding.fails else "warning"
     text = f"{finding.text}. {finding.remedy}"
     escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return f"::{level} file={finding.path},line={finding.line},title=autotune {finding.kind}::{escaped}"
+    file = finding.path.replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
+    return f"::{level} file={file},line={finding.line},title=autotune {finding.kind}::{escaped}"

@@ -29,7 +29,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Write <chip>.json (the routes) and <chip>.csv (their evidence) from what was measured."""
         from .. import kernels, paths
-        from ..report.kernels import gains
+        from ..report import tables
+        from ..report.kernels import HEAD, gains
         from ..routing import table
         from ..search import results
 
@@ -61,8 +62,11 @@ def register(app: typer.Typer) -> None:
                 }
             )
         else:
-            print(f"{path}: {derived.count} routes for {len(derived.families)} families, {routed} of them not stock")
+            routes, families = tables.count(derived.count, "route"), tables.count(len(derived.families), "family")
+            problems = tables.count(len({row.problem for row in rows}), "problem")
+            print(f"{path}: {routes} for {families} ({problems}), {routed} of them not stock; one may serve several M")
             print(f"{path.with_suffix('.csv')}: {len(rows)} results")
+            print(HEAD)
             for each in gains(rows):
                 print(f"  {each}")
         next_step(f"autotune show --table {path}, or in a program: import autotune; autotune.enable()")
@@ -103,7 +107,9 @@ def _rows(from_csv: Path | None, chip: str, load: str, storage: str) -> tuple[li
         else:
             dropped += 1
     if not found:
-        raise AutotuneError(f"there are no current results of {chip} in {url}", f"run: autotune sweep --chip {chip}")
+        local, known = {chips.here(kind) for kind in ("gpu", "cpu") if machine.has(kind)}, chips.catalogue().get(chip)
+        there = "" if chip in local else f" on a machine with {known.name if known else chip}, and export there"
+        raise AutotuneError(f"there are no current results of {chip} in {url}", f"run{there}: autotune sweep")
     return export_.newest(_one_device(found)), dropped
 
 

@@ -73,6 +73,7 @@ def _where(bench: Bench) -> str:
 def _summary(bench: Bench) -> str:
     counts = {verdict: sum(each.verdict == verdict for each in bench.lines) for verdict in (FASTER, SAME, SLOWER)}
     return (
-        f"{counts[FASTER]} faster, {counts[SAME]} the same, {counts[SLOWER]} slower; geometric mean "
-        f"{bench.geometric_mean:.2f}x; noise floor {bench.noise:.1%}"
+        f"{counts[FASTER]} faster, {counts[SAME]} the same, {counts[SLOWER]} slower; beyond the noise floor of "
+        f"{bench.noise:.1%} {len(bench.gains)} faster, {len(bench.regressions)} slower; geometric mean "
+        f"{bench.geometric_mean:.2f}x"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..kernels import STOCK
+from ..search.export import noise_of
 from ..search.results import PRUNED, Result
 from . import tables
 from .explain import Explanation, Measured
@@ -70,8 +71,9 @@ def _measured(e: Explanation, m: Measured) -> list[Any]:
     shown = list(timed[:MOST_TIMED])
     # Stock and the route are what the list is about, however far down they come.
     shown += [each for each in timed[MOST_TIMED:] if each.route in (str(STOCK), str(e.found.route))]
-    head = ("", "route", "us", "speedup", "error", "")
-    parts = [title, tables.grid((_cells(e, each) for each in shown), head, right=(2,), fold=1)]
+    head = ("", "route", "us", "stock us", "speedup", "error", "")
+    parts = [title, tables.grid((_cells(e, each) for each in shown), head, right=(2, 3), fold=1)]
+    parts.append(tables.styled("stock us: stock, timed in turns with that route; the speedup is over that", "dim"))
     if refused:
         rows = [(each.route, f"{each.status}: {each.reason}") for each in refused[:MOST_REFUSED]]
         parts += ["", tables.styled("Refused", "bold"), tables.grid(rows)]
@@ -87,6 +89,7 @@ def _cells(e: Explanation, result: Result) -> tuple[Any, ...]:
         ">" if taken else "",
         tables.styled(result.route, "bold" if taken else ""),
         tables.three(result.time_us),
+        tables.three(result.stock_us),
         tables.speedup(result.interval),
         f"{result.error:.2g}",
         "dropped" if result.status == PRUNED else "",
@@ -101,7 +104,7 @@ def _compared(e: Explanation, m: Measured) -> list[Any]:
     taken, second = m.of(e.found.route), m.runner_up(e.found.route)
     if taken is None:
         return [tables.styled(f"The route {e.found.route} was not timed at M={m.problem.m}.", "")]
-    lines = []
+    lines = _bar(e, m)
     if second is not None and taken.route == str(STOCK):
         gain = tables.speedup(second.interval)
         lines.append(f"Best rival of stock: {second.route}, {tables.three(second.time_us)} us, {gain}.")
@@ -111,6 +114,16 @@ def _compared(e: Explanation, m: Measured) -> list[Any]:
     if taken.route != str(STOCK):
         lines.append(f"Stock, timed beside it: {_against(taken.stock_us, taken, 1.0)}.")
     return [tables.styled(line, "") for line in lines]
+
+
+def _bar(e: Explanation, m: Measured) -> list[str]:
+    """What a route has to clear at this M: the table's margin, or this problem's own noise where that is more."""
+    stock = m.of(STOCK)
+    if e.header is None or stock is None:
+        return []
+    noise, margin = noise_of(stock), e.header.margin
+    bar = tables.per_cent(max(noise, margin))
+    return [f"Stock was up to {tables.per_cent(noise)} from itself: a speedup's lower bound has to clear {bar} here."]
 
 
 def _against(time_us: float, taken: Result, speedup: float) -> str:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..search.results import OK, PRUNED, Result
+from .tables import count
+
+HEAD = "each kernel against stock by itself (geometric mean of its best, over the problems that it was timed for):"
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Gain:
     def __str__(self) -> str:
         refused = f", {self.refused} rows refused" if self.refused else ""
         return (
-            f"{self.kernel:12} {self.gain:5.2f}x alone over {self.problems} problems, "
+            f"{self.kernel:12} {self.gain:5.2f}x over {count(self.problems, 'problem')}, "
             f"fastest on {self.fastest}{refused}"
         )
 

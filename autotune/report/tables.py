@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import chips, paths
-from ..errors import TableError, UsageError, unknown
+from ..errors import AutotuneError, TableError, UsageError, unknown
 from ..problem import Problem
 from ..routing import table
 from ..routing.router import Router, Verdict
@@ -36,7 +36,11 @@ _LOADS = {
 
 
 def choose(chip: str, path: str) -> Table:
-    """The table that ``--chip`` or ``--table`` names. Raises :class:`TableError` or :class:`UsageError`."""
+    """The table that ``--chip`` or ``--table`` names.
+
+    Raises :class:`TableError` for a file that cannot be used, :class:`UsageError` for a name that is not known, and
+    :class:`AutotuneError` where a chip has no table.
+    """
     if chip and path:
         raise UsageError("--chip and --table both name a table", "give one of them")
     if path:
@@ -47,7 +51,7 @@ def choose(chip: str, path: str) -> Table:
     if found:
         return table.load(found)
     if id_ in chips.catalogue():
-        raise TableError(f"there is no table for {id_}", "run autotune sweep and autotune export on such a machine")
+        raise AutotuneError(f"there is no table for {id_}", "run autotune sweep and autotune export on such a machine")
     raise unknown("chip", chip, {*chips.catalogue(), *_ids(folders)})
 
 
@@ -195,8 +199,8 @@ def facts(header: Header, rows: Sequence[Row]) -> dict[str, str]:
         "numbers": f"{_SOURCES[header.source]}{days}",
         "MLX": f"{versions} on {systems}" if rows else "",
         "load": _LOADS.get(header.load, header.load),
-        "margin": f"{per_cent(header.margin)}: a route is taken only where its speedup's lower bound clears that",
-        "noise": f"{per_cent(header.noise)}: how far stock was from itself, the median over the problems",
+        "margin": f"{per_cent(header.margin)}: what a gain's lower bound has to clear, and its problem's noise if more",
+        "noise": f"{per_cent(header.noise)}: how far stock was from itself (the median; explain has each problem's)",
     }
 
 

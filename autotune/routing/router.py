@@ -131,7 +131,7 @@ class Router:
         try:
             header = table.peek(path)
         except TableError as error:
-            return Verdict(str(path), False, str(error))
+            return Verdict(str(path), False, str(error).removeprefix(f"{path}: "))
         chip, ours = header.chip, backend(self.kind)
         kind = "cpu" if chip.backend == "cpu" else "gpu"
         if chip.backend != ours:

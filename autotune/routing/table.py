@@ -209,12 +209,12 @@ def dumps(table: Table) -> str:
 
 
 def save(table: Table, path: Path) -> None:
-    """Writes the table in one step: a reader sees the old file or the new one. Raises :class:`TableError`."""
+    """Writes the table in one step: a reader sees the old file or the new one. Raises :class:`AutotuneError`."""
     write_atomically(path, dumps(table))
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes beside ``path`` and renames. Raises :class:`TableError` where the folder or the disk does not let it."""
+    """Writes beside ``path`` and renames. Raises :class:`AutotuneError` where the folder or the disk forbids it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -223,7 +223,7 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise TableError(
+        raise AutotuneError(
             f"cannot write {path} ({error.strerror})", "the old file is untouched; choose another place with --out"
         ) from None
 

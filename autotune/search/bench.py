@@ -73,6 +73,11 @@ class Bench:
         return [line for line in self.lines if line.apart > APART]
 
     @property
+    def gains(self) -> list[Line]:
+        """Lines that are faster than stock by more than the noise floor."""
+        return [line for line in self.lines if line.verdict == FASTER and line.low > 1 + self.noise]
+
+    @property
     def regressions(self) -> list[Line]:
         """Lines that are slower than stock by more than the noise floor."""
         return [line for line in self.lines if line.verdict == SLOWER and line.high < 1 / (1 + self.noise)]

@@ -47,9 +47,9 @@ def check(path: Path, required: Sequence[str] = (), mlx: str = "") -> list[Findi
         loaded = table.load(path)
         families = list(loaded)
     except AutotuneError as error:
-        return [Finding(BROKEN, str(path), 1, error.cause, error.remedy)]
+        return [Finding(BROKEN, str(path), 1, error.cause.removeprefix(f"{path}: "), error.remedy)]
     except (OSError, UnicodeDecodeError) as error:
-        return [Finding(BROKEN, str(path), 1, f"{path} cannot be read ({error})", "restore it")]
+        return [Finding(BROKEN, str(path), 1, f"cannot be read ({error})", "restore it")]
     lines = _lines(text)
     spaces = {name: space.fingerprint(kernel) for name, kernel in kernels.KERNELS.items()}
     found = list(_derivation(path, text, loaded, required))
@@ -83,7 +83,8 @@ def _derivation(path: Path, text: str, loaded: Table, required: Sequence[str]) -
         rows = results.read(csv)
         again = export.derive(rows, loaded, loaded.header.workloads)
     except AutotuneError as error:
-        yield Finding(BROKEN, str(csv), 1, error.cause, error.remedy)
+        cause = error.cause.removeprefix(f"{csv} ").removeprefix(f"{csv}, ")
+        yield Finding(BROKEN, str(csv), 1, cause, error.remedy)
         return
     if table.dumps(again) != text:
         yield Finding(

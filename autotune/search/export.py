@@ -48,9 +48,7 @@ class Measured:
 
     @property
     def noise(self) -> float:
-        """Stock against itself: how far from 1 the protocol put it, as a ratio minus one."""
-        stock = self.rows[STOCK]
-        return max(stock.high, 1 / max(stock.low, 1e-9)) - 1
+        return noise_of(self.rows[STOCK])
 
     def eligible(self, margin: float) -> list[tuple[Route, Result]]:
         """Routes that are faster than stock beyond the margin and the noise, fastest first."""
@@ -70,6 +68,11 @@ class Measured:
         (first, best), *rest = eligible
         nearly = best.speedup * (1 - NEARLY)
         return [first, *(route for route, row in rest if row.high >= best.low and row.speedup >= nearly)]
+
+
+def noise_of(stock: Result) -> float:
+    """Stock against itself: how far from 1 the protocol put it, as a ratio minus one."""
+    return max(stock.high, 1 / max(stock.low, 1e-9)) - 1
 
 
 def newest(rows: Iterable[Result]) -> list[Result]:

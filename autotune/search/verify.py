@@ -25,7 +25,7 @@ from ..devices.base import RouteFailed
 from ..devices.bounds import UNIT_ROUNDOFF
 from ..devices.cases import Case, Kind
 from ..devices.proof import CHECK, Element, Proof, promise
-from ..errors import FAILED, OK, WRONG, UsageError
+from ..errors import FAILED, OK, WRONG, UsageError, unknown
 from ..kernels import STOCK, Config, Kernel, Route
 from ..problem import Family, Problem
 from . import accuracy, space
@@ -215,6 +215,7 @@ def given(target: Target, routes: Sequence[Route], chosen_cases: Sequence[Case])
     for route in routes:
         kernel = kernels.kernel(route.kernel)
         chosen(target, [kernel.name])
+        _require_whole(kernel, route)
         if chosen_cases:
             mine = [
                 Work(route, Kind.of(case.problem), (case,))
@@ -231,6 +232,22 @@ def given(target: Target, routes: Sequence[Route], chosen_cases: Sequence[Case])
             )
         works += mine
     return works
+
+
+def _require_whole(kernel: Kernel, route: Route) -> None:
+    """Raises :class:`UsageError` for a route that lacks parameters of its kernel, has others, or has them in another
+    order."""
+    config, names = route.config, list(kernel.parameters)
+    for name in config:
+        if name not in names:
+            raise unknown(f"parameter of {kernel.name}:", name, names)
+    if missing := [name for name in names if name not in config]:
+        raise UsageError(f"route '{route}' lacks {', '.join(missing)}", f"{kernel.name} takes {', '.join(names)}")
+    if list(config) != names or len(route.items) != len(names):
+        raise UsageError(f"route '{route}' has its parameters in another order", f"write {', '.join(names)}, each once")
+    for name, value in config.items():
+        if not kernel.parameters[name].holds(value):
+            raise UsageError(f"route '{route}': {name} cannot be {value}", f"autotune spaces --kernel {kernel.name}")
 
 
 def work(kernel: Kernel, route: Route, kind: Kind, target: Target, number: int, thin: int) -> Work:

@@ -13,10 +13,13 @@ from report.builders import PAD, STOCK, WIDE, timed
 
 from autotune import __version__, chips, kernels, machine
 from autotune.cli import app as cli
+from autotune.cli.check import _github
 from autotune.errors import FAILED, INTERRUPTED, OK, STALE, UNFIT, USAGE
 from autotune.kernels import Route
 from autotune.problem import Problem
+from autotune.report.kernels import HEAD
 from autotune.search import results, space, workloads
+from autotune.search.check import Finding
 
 COMMANDS = ("devices", "sweep", "export", "check", "verify", "show", "explain", "spaces", "diff", "bench")
 SMALL = "quantized_matmul M=2 N=64 K=64 f16 affine-b4-g64 nt"
@@ -263,6 +266,11 @@ class TestDevices:
         ended = call("devices")
         assert f"table        used: {path}" in ended.out
 
+    def test_a_file_that_is_not_there_is_named_once(self, call, monkeypatch):
+        monkeypatch.setenv("AUTOTUNE_TABLES", "/nonexistent")
+        line = next(line for line in call("devices").out.splitlines() if "/nonexistent" in line)
+        assert line.count("/nonexistent") == 1
+
     def test_needs_no_data_folder(self, call, blocked):
         assert call("devices").code == OK
 
@@ -336,15 +344,22 @@ class TestExport:
     def test_without_results(self, fails):
         assert "run: autotune sweep" in fails(FAILED, "export")
 
+    def test_without_results_of_another_chip(self, fails):
+        said = fails(FAILED, "export", "--chip", "m5max")
+        assert said.endswith("run on a machine with Apple M5 Max, and export there: autotune sweep")
+
     def test_from_csv(self, call, measured):
         ended = call("export", "--from-csv", str(measured))
         path = measured.with_suffix(".json")
         assert ended.code == OK
         assert ended.out.splitlines()[:2] == [
-            f"{path}: 2 routes for 1 families, 1 of them not stock",
+            f"{path}: 2 routes for 1 family (2 problems), 1 of them not stock; one may serve several M",
             f"{measured}: 4 results",
         ]
-        assert ended.out.splitlines()[2:] == ["  pad           1.58x alone over 2 problems, fastest on 1"]
+        assert ended.out.splitlines()[2:] == [
+            HEAD,
+            "  pad           1.58x over 2 problems, fastest on 1",
+        ]
         assert ended.err.startswith(f"next: autotune show --table {path}")
         assert path.is_file()
 
@@ -488,7 +503,16 @@ class TestCheck:
         path = tmp_path / "100%.json"
         path.write_text("{")
         (line, *_) = call("check", str(path), "--format", "github").out.splitlines()
-        assert "100%25.json" in line.split("::", 2)[2]
+        assert "100%25.json,line=1" in line.split("::", 2)[1]
+        finding = Finding("broken", "a.json", 1, "100% of it", "line\nby line")
+        assert _github(finding).endswith("::100%25 of it. line%0Aby line")
+
+    def test_a_path_is_named_once(self, call, tmp_path):
+        path = tmp_path / "torn.json"
+        path.write_text("{")
+        ended = call("check", str(path))
+        assert ended.code == STALE
+        assert ended.out.splitlines()[0].count(str(path)) == 1
 
     def test_coverage(self, call, exported):
         ended = call("check", str(exported), "--workload", "small-batch")

@@ -139,13 +139,14 @@ def test_ctrl_c_saves_and_says_how_to_go_on():
         wait_for(process, "[1/1]")
         time.sleep(1)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=30)
     finally:
         kill(process)
     assert process.returncode == INTERRUPTED
     assert "Traceback" not in err
+    assert re.search(r": the best so far, of \d+ routes?; not finished\n$", out)
     assert "finishing the running measurement; Ctrl-C again ends at once" in err
-    assert "interrupted; everything measured is saved, 1 problems are left: run the same command to go on" in err
+    assert "interrupted; everything measured is saved, 1 problem is left: run the same command to go on" in err
     saved = json.loads(run("export", "--chip", "cpu", "--json")[0])
     assert 1 <= saved["results"] < len(ROUTES)
 

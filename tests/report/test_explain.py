@@ -191,6 +191,24 @@ def test_text_names_stocks_best_rival():
     assert "Runner-up" not in text
 
 
+def test_text_tells_the_bar_of_that_problem():
+    noisy = [timed(WIDE, 3, STOCK, 130, 130, low=0.92, high=1.05), timed(WIDE, 3, PAD, 44, 130)]
+    text = _text(explain(problem(WIDE, 3), make({WIDE: ROWS}), noisy))
+    assert "Stock was up to 8.7 % from itself: a speedup's lower bound has to clear 8.7 % here." in text
+    calm = [timed(WIDE, 3, STOCK, 130, 130, low=0.99, high=1.005), *noisy[1:]]
+    assert "1.01 % from itself: a speedup's lower bound has to clear 3 % here." in _text(
+        explain(problem(WIDE, 3), make({WIDE: ROWS}), calm)
+    )
+
+
+def test_text_has_stocks_time_beside_each_route():
+    text = _text(
+        explain(problem(WIDE, 3), make({WIDE: ROWS}), [timed(WIDE, 3, STOCK, 130, 131), timed(WIDE, 3, PAD, 44, 150)])
+    )
+    (line,) = [line for line in text.splitlines() if line.startswith(f">  {PAD}")]
+    assert line.split()[4:7] == ["44.0", "150", "3.41x"]
+
+
 def test_small_machines_get_small_units():
     slow = [timed(WIDE, 3, STOCK, 130e3, 130e3)]
     text = _text(explain(problem(WIDE, 1), make({WIDE: ROWS}), slow))

@@ -162,7 +162,8 @@ def test_text_has_the_evidence_and_explains_itself():
     text = _text([show.view(make({WIDE: rows}, header(source="simulated")), mlx=rows[0].mlx)])
     for expected in (
         f"{WIDE}  vector_limit 3 (MLX: 8)", PAD, "2.91x [2.86, 2.96]", "(0.98x [0.93, 1.03])", "simulated: a model",
-        "3 %: ", "1.2 %: ", "in brackets", "vector_limit, where no measurements", "3 routes in 1 family",
+        "3 %: ", "its problem's noise", "1.2 %: ", "in brackets", "vector_limit, where no measurements",
+        "3 routes in 1 family",
     ):  # fmt: skip
         assert expected in text
 

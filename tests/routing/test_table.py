@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fakes import table_header, table_row
 
-from autotune.errors import TableError, UsageError
+from autotune.errors import AutotuneError, TableError, UsageError
 from autotune.kernels import Route
 from autotune.problem import Problem
 from autotune.routing import table
@@ -294,7 +294,7 @@ class TestSave:
 
     def test_a_parent_that_is_a_file(self, tmp_path):
         (tmp_path / "file").write_text("mine")
-        with pytest.raises(TableError, match="cannot write"):
+        with pytest.raises(AutotuneError, match="cannot write"):
             table.save(made(), tmp_path / "file" / "here.json")
         assert (tmp_path / "file").read_text() == "mine"
 
@@ -303,7 +303,7 @@ class TestSave:
         old = path.read_text()
         path.parent.chmod(0o500)
         try:
-            with pytest.raises(TableError, match="the old file is untouched"):
+            with pytest.raises(AutotuneError, match="the old file is untouched"):
                 table.save(made({}), path)
         finally:
             path.parent.chmod(0o700)
@@ -319,14 +319,14 @@ class TestSave:
 
         with monkeypatch.context() as patch:
             patch.setattr(step, full)
-            with pytest.raises(TableError, match="No space left on device"):
+            with pytest.raises(AutotuneError, match="No space left on device"):
                 table.save(made({}), path)
         assert path.read_text() == old
         assert os.listdir(path.parent) == ["here.json"]
 
     def test_a_folder_in_the_files_place(self, tmp_path):
         (tmp_path / "here.json").mkdir()
-        with pytest.raises(TableError, match="cannot write"):
+        with pytest.raises(AutotuneError, match="cannot write"):
             table.save(made(), tmp_path / "here.json")
         assert os.listdir(tmp_path) == ["here.json"]
 

@@ -207,7 +207,22 @@ class TestGiven:
         with pytest.raises(UsageError, match="not legal for these cases"):
             verify.given(CPU, [Route.parse("upcast")], [Case.parse("matmul M=5 N=7 K=12 f32 nt")])
         with pytest.raises(UsageError, match="not legal for any case"):
-            verify.given(CPU, [Route.parse("pad multiple=9999 fill=zeros")], [])
+            verify.given(CPU, [Route.parse("pad multiple=4096 fill=zeros")], [])
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("pad multiple=9999 fill=zeros", "multiple cannot be 9999"),
+            ("pad multiple=8", "lacks fill: pad takes multiple, fill"),
+            ("pad", "lacks multiple, fill"),
+            ("pad multiple=8 fil=zeros", "unknown parameter of pad: 'fil': did you mean fill"),
+            ("pad fill=zeros multiple=8", "another order: write multiple, fill"),
+            ("pad multiple=8 multiple=8 fill=zeros", "each once"),
+        ],
+    )
+    def test_a_route_that_is_not_whole_is_told_what_it_lacks(self, text, said):
+        with pytest.raises(UsageError, match=said):
+            verify.given(CPU, [Route.parse(text)], [])
 
 
 class TestVerdicts:
