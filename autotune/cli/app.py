@@ -55,7 +55,10 @@ def main() -> None:
     except ImportError as error:
         if "mlx" not in str(error):
             raise
-        remedy = "install one: pip install 'mlx-autotune[cpu]' (or [cuda12], [cuda13]; on a Mac plain mlx has Metal)"
+        remedy = (
+            "install one, from a checkout: python -m pip install '.[cpu]' "
+            "(or '.[cuda12]', '.[cuda13]'; on a Mac plain mlx has Metal)"
+        )
         print(f"autotune: MLX has no backend here ({error}): {remedy}", file=sys.stderr)
         sys.exit(UNFIT)
     except KeyboardInterrupt:

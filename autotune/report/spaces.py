@@ -133,7 +133,18 @@ def text(target: Target, spaces: Sequence[Space]) -> list[Any]:
     elif found:
         (problem, legal), *_ = found.items()
         parts.append(f"{problem}: {tables.count(len(legal), 'legal config')} in all")
-    return parts
+    return [*parts, *_elsewhere(target, spaces)]
+
+
+def _elsewhere(target: Target, spaces: Sequence[Space]) -> list[str]:
+    """A line on the kernels that only run on other devices, where all that run on this one are listed."""
+    away = [each for each in kernels.KERNELS.values() if not each.runs_on(target.backend, target.nax)]
+    if not away or len(spaces) + len(away) < len(kernels.KERNELS):
+        return []
+    needs = tables.list_of(backend for each in away for backend in each.backends)
+    nax = " with NAX" if all(each.nax for each in away) else ""
+    verb = "needs" if len(away) == 1 else "need"
+    return [f"{tables.count(len(away), 'kernel')} {verb} {needs}{nax}: --chip m5max shows them, on any machine"]
 
 
 def _sizes(each: Space) -> str:
@@ -149,7 +160,7 @@ def _sizes(each: Space) -> str:
 
 
 def next_step(target: Target, problems: Sequence[Problem], workload: str = "") -> str:
-    """The command that follows: a problem to count for, or the sweep that measures the problems on such a machine.
+    """The command that follows: a problem to count for, or the sweep that measures the problems, or would elsewhere.
 
     ``problems`` are those that were named one by one.
     """
@@ -158,4 +169,5 @@ def next_step(target: Target, problems: Sequence[Problem], workload: str = "") -
     names += [f"--problem {tables.as_words(each)}" for each in problems]
     if not names:
         return " ".join(filter(None, ("autotune spaces", chip, "--problem 'matmul M=4 N=512 K=512 f16 nt'")))
-    return " ".join(filter(None, ("autotune sweep", chip, *names)))
+    # Another chip's sweep can be counted here, and is run there.
+    return " ".join(filter(None, ("autotune sweep", chip, *names, "--dry-run" if chip else "")))

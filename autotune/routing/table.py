@@ -285,9 +285,7 @@ def _header(raw: dict[str, Any], path: Path) -> Header:
     if not isinstance(schema, int):
         raise TableError(f"{path}: no routing table (no schema)", "give a file that autotune export wrote")
     if schema > SCHEMA:
-        raise TableError(
-            f"{path}: schema {schema} is newer than this autotune's {SCHEMA}", "upgrade: pip install -U mlx-autotune"
-        )
+        raise TableError(f"{path}: schema {schema} is newer than this autotune's {SCHEMA}", "upgrade autotune")
     try:
         chip = ChipKey(**raw["chip"])
         header = Header(

@@ -225,7 +225,7 @@ class TestUnfit:
             raise ImportError("libmlx.so: cannot open shared object file")
 
         monkeypatch.setattr(cli, "app", broken)
-        assert "pip install 'mlx-autotune[cpu]'" in fails(UNFIT, "devices")
+        assert "pip install '.[cpu]'" in fails(UNFIT, "devices")
 
     def test_another_missing_module_is_a_bug_and_shows_its_traceback(self, call, monkeypatch):
         def broken(**_):

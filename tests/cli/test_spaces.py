@@ -40,7 +40,7 @@ def test_the_legal_routes_and_nothing_else():
     done = run("--chip", "m4pro", "--problem", PROBLEM, "--list")
     expected = space.legal_routes(Problem.parse(PROBLEM), "metal")
     assert done.stdout.splitlines() == [str(route) for route in expected]
-    assert f"next: autotune sweep --chip m4pro --problem '{PROBLEM}'" in done.stderr
+    assert f"next: autotune sweep --chip m4pro --problem '{PROBLEM}' --dry-run" in done.stderr
 
 
 def test_a_workload_and_a_problem_of_it():

@@ -129,8 +129,18 @@ def test_text_names_every_value_and_fits_100_columns():
     assert lines[0] == "m4pro: Apple M4 Pro, metal, no NAX"
     assert "  rows  1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 14, 15, 16, 17, 24, 31, 32, 64, 128, 256" in lines
     total = sum(len(each.legal[QUANTIZED]) for each in spaces.view(LAPTOP, [QUANTIZED]))
-    assert lines[-1] == f"{QUANTIZED}: {total} legal configs in all"
+    assert lines[-2] == f"{QUANTIZED}: {total} legal configs in all"
+    assert lines[-1] == "2 kernels need metal with NAX: --chip m5max shows them, on any machine"
     assert max(map(len, lines)) <= 100
+
+
+def test_text_tells_of_kernels_that_run_elsewhere():
+    here, newest = spaces.of_machine("cpu"), spaces.of_chip(chips.get("m5max"))
+    assert printed(spaces.text(here, spaces.view(here, [])))[-1] == (
+        "6 kernels need metal: --chip m5max shows them, on any machine"
+    )
+    assert not any("--chip" in line for line in printed(spaces.text(newest, spaces.view(newest, []))))
+    assert not any("--chip" in line for line in printed(spaces.text(here, spaces.view(here, [], ["pad"]))))
 
 
 def test_text_counts_for_each_of_several_problems():
@@ -161,4 +171,4 @@ def test_the_next_step():
     assert spaces.next_step(here, []).startswith("autotune spaces --problem '")
     assert spaces.next_step(LAPTOP, []).startswith("autotune spaces --chip m4pro --problem '")
     assert spaces.next_step(here, [DENSE]) == f"autotune sweep --problem '{DENSE}'"
-    assert spaces.next_step(LAPTOP, [], "quick") == "autotune sweep --chip m4pro --workload quick"
+    assert spaces.next_step(LAPTOP, [], "quick") == "autotune sweep --chip m4pro --workload quick --dry-run"

@@ -257,7 +257,7 @@ def _compiler() -> Compiler:
     if found is None:
         raise NoCompilerError(
             f"no clang++ of version {OLDEST_CLANG} or later on the PATH, and no ziglang",
-            "pip install 'mlx-autotune[host]'",
+            "from a checkout: python -m pip install '.[cpu,host]'",
         )
     return found
 

@@ -103,7 +103,7 @@ def test_no_compiler_is_one_line_with_a_remedy(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(AutotuneError) as error:
         toolchain.compiler()
-    assert "pip install 'mlx-autotune[host]'" in str(error.value)
+    assert "pip install '.[cpu,host]'" in str(error.value)
     assert "\n" not in str(error.value)
 
 
