@@ -141,7 +141,7 @@ def _elsewhere(target: Target, spaces: Sequence[Space]) -> list[str]:
     away = [each for each in kernels.KERNELS.values() if not each.runs_on(target.backend, target.nax)]
     if not away or len(spaces) + len(away) < len(kernels.KERNELS):
         return []
-    needs = tables.list_of(backend for each in away for backend in each.backends)
+    needs = " or ".join(dict.fromkeys(backend for each in away for backend in each.backends))
     nax = " with NAX" if all(each.nax for each in away) else ""
     verb = "needs" if len(away) == 1 else "need"
     return [f"{tables.count(len(away), 'kernel')} {verb} {needs}{nax}: --chip m5max shows them, on any machine"]

@@ -151,7 +151,7 @@ class TestWrongUse:
             (["--workload", "quik"], r"unknown workload 'quik': did you mean quick"),
             (["--workload", "none.yaml"], r"none\.yaml cannot be read \(No such file or directory\)"),
             (["--kernel", "padd"], r"unknown kernel 'padd': did you mean pad"),
-            (["--device", "cpu", "--kernel", "qmv"], r"qmv does not run on cpu: it needs metal; see --chip"),
+            (["--device", "cpu", "--kernel", "qmv"], r"qmv does not run on cpu: it needs metal or cuda; see --chip"),
             (["--chip", "m1", "--kernel", "gemm_nax"], r"gemm_nax does not run on m1: it needs metal, with NAX"),
             (["--problem", "matmul M=4"], r"problem 'matmul M=4' lacks N, K, dtype"),
             (["--problem", "matmull M=4 N=4 K=4 f16"], r"unknown op 'matmull'"),

@@ -59,7 +59,7 @@ def test_a_workload_and_a_problem_of_it():
         ("--workload", "quickly"),
         ("--kernel", "padd"),
         ("--chip", "m99"),
-        ("--chip", "h100", "--kernel", "qmv"),
+        ("--chip", "h100", "--kernel", "qmm_nax"),
     ],
 )
 def test_wrong_use(options):
