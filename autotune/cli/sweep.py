@@ -285,6 +285,18 @@ class _Stop:
         signal.signal(signal.SIGINT, self._before)
 
 
+def _done_json(done: Done) -> dict[str, Any]:
+    return {
+        "problem": str(done.problem),
+        "route": str(done.chosen),
+        "best": done.best.route if done.best else "",
+        "speedup": [done.best.speedup, done.best.low, done.best.high] if done.best else None,
+        "routes": done.routes,
+        "refused": done.refused,
+        "resumed": done.resumed,
+    }
+
+
 def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool) -> None:
     from ..kernels import STOCK
     from ..report.progress import speedup
@@ -330,15 +342,3 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool) -
         note(f"stock itself failed for {row.problem} ({row.reason}): nothing to compare; the next sweep tries again")
     if outcome.done:
         next_step(f"autotune export --chip {chip_id}")
-
-
-def _done_json(done: Done) -> dict[str, Any]:
-    return {
-        "problem": str(done.problem),
-        "route": str(done.chosen),
-        "best": done.best.route if done.best else "",
-        "speedup": [done.best.speedup, done.best.low, done.best.high] if done.best else None,
-        "routes": done.routes,
-        "refused": done.refused,
-        "resumed": done.resumed,
-    }
