@@ -96,6 +96,8 @@ def run(
     """
     if _runner is not None:
         return _runner(Launch(program, tuple(inputs), grid, threadgroup, tuple(shapes), tuple(dtypes), stream))
+    if program not in _started and _on_cuda():
+        _provide(Launch(program, tuple(inputs), grid, threadgroup, tuple(shapes), tuple(dtypes), stream))
     outs: Sequence[mx.array] = kernel(program)(
         inputs=inputs, grid=grid, threadgroup=threadgroup, output_shapes=shapes, output_dtypes=dtypes, stream=stream
     )
@@ -106,6 +108,29 @@ def kernel(program: Program) -> Any:
     """MLX's kernel object for the program and the GPU that this MLX is built for. Raises what MLX raises where it has
     none."""
     return cuda_kernel(program) if _on_cuda() else metal_kernel(program)
+
+
+_started: set[Program] = set()
+"""Programs that were launched on CUDA before."""
+
+
+def _provide(launch: Launch) -> None:
+    """Compiles what MLX would compile in every process, and keeps it on disk. What fails there, MLX tries itself, so
+    that errors are its own."""
+    from . import nvrtc
+
+    with contextlib.suppress(nvrtc.CompileError):
+        nvrtc.provide(launch, cuda_name(launch.program))
+    _started.add(launch.program)
+
+
+def compile_ahead(launches: Sequence[Launch]) -> None:
+    """The same for many programs at once, on all processors. Does nothing but on CUDA."""
+    if _on_cuda():
+        from . import nvrtc
+
+        fresh = {each.program: each for each in launches if each.program not in _started}
+        list(nvrtc.provide_all([(each, cuda_name(program)) for program, each in fresh.items()]))
 
 
 @cache
@@ -136,13 +161,22 @@ def cuda_kernel(program: Program) -> Any:
     """The program in CUDA, which has no math modes: NVRTC's default honours infinities and NaNs and reorders nothing."""
     header, body = cuda.header(program.header), cuda.body(program.body, program.inputs)
     return mx.fast.cuda_kernel(
-        name=cuda.name(program.name, header, body),
+        name=cuda_name(program),
         input_names=list(program.inputs),
         output_names=list(program.outputs),
         source=body,
         header=header,
         ensure_row_contiguous=program.contiguous,
     )
+
+
+@cache
+def cuda_name(program: Program) -> str:
+    """The program's name in CUDA."""
+    from . import nvrtc
+
+    parts = (nvrtc.PRELUDE, cuda.header(program.header), cuda.body(program.body, program.inputs))
+    return cuda.name(program.name, nvrtc.architecture(), *parts)
 
 
 @cache

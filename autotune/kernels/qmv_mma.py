@@ -9,8 +9,8 @@ Cost model: ceil(M / v) passes; a pass takes the larger of weight bytes / bandwi
 N K v / 512 fragment products, half as many again with affine weights and 16 rows.
 
 Parameters: ``v``, rows of x in registers, 8 for each fragment; ``rows`` of w for each simdgroup, likewise;
-``simdgroups`` in a threadgroup; ``split``, how many of them share K; ``flight``, groups of weights whose loads are
-issued together.
+``simdgroups`` in a threadgroup; ``split``, how many of them share K; ``flight``, groups of weights that a simdgroup
+has in registers, all but one of them on their way.
 
 Serves transposed weights of all of MLX's modes with x in 16 bits, and any M; made for M up to 64.
 
@@ -47,7 +47,7 @@ class QmvMma(Family):
     texts = ("packs", "words", "fragment", "qmv_mma")
     parameters = {
         "v": Parameter(8, 32),
-        "rows": Parameter(8, 32),
+        "rows": Parameter(8, 64),
         "simdgroups": Parameter(1, 32),
         "split": Parameter(1, 32),
         "flight": Parameter(1, 8),
@@ -65,7 +65,7 @@ class QmvMma(Family):
             and problem.m <= MOST_ROWS
             and v % FRAGMENT == 0
             and v < problem.m + FRAGMENT
-            and rows in (8, 16, 32)
+            and rows % FRAGMENT == 0
             and simdgroups % split == 0
             and simdgroups * LANES <= THREADS
             and registers(config, q.group_size, q.bits) <= MOST_REGISTERS
