@@ -1,13 +1,13 @@
-"""Compiles our CUDA programs once for all processes, and hands them to MLX through its own cache on disk.
+"""Compiles our CUDA programs, once for all processes.
 
-MLX compiles a ``cuda_kernel`` again in every process, about 1.2 s each on an H100's host: it looks for it in its cache
-(``MLX_PTX_CACHE_DIR``, else a folder of the system's temporary files) but never writes it there. We do: the same text
-through the same compiler, with the two numbers and types that it needs of MLX's headers instead of all of them, and
+MLX compiles a ``cuda_kernel`` again in every process, about 1.3 s each on an H100's host, most of it for headers that
+our texts do not need. What comes from here goes to ``mx.fast.precompiled_cuda_kernel``: the same text through the same
+compiler, with the few lines that it needs of MLX's headers, kept on disk under a name that stands for one source, and
 with the number of threads that it will be launched with, which keeps the compiler from using more registers than so
-many threads have. A name stands for one source, so a file can be neither stale nor another program's.
+many threads have.
 
-Where anything is missing (the compiler's library, CUDA's headers, a folder to write to) nothing happens, and MLX
-compiles as it always does.
+Where anything is missing (the compiler's library, CUDA's headers) there is no code, and MLX compiles as it always does.
+Programs that read strides are always MLX's to compile: it passes them to these alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import ctypes
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -27,13 +27,12 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import mlx.core as mx
 
+from .. import paths
 from . import cuda
 
 if TYPE_CHECKING:
     from .launch import Launch, Program
 
-PREFIX = "custom_kernel_"
-"""What MLX puts before a kernel's name (``cuda_kernel`` in mlx/backend/cuda/custom_kernel.cpp)."""
 TYPES = {
     mx.float32: "float",
     mx.float16: "__half",
@@ -156,36 +155,26 @@ def source(program: Program, launch: Launch, name: str) -> str:
 
 
 def folder() -> Path:
-    """MLX's cache."""
-    given = os.environ.get("MLX_PTX_CACHE_DIR")
-    return Path(given) if given else Path(tempfile.gettempdir()) / "mlx" / _version() / "ptx"
+    """Where compiled programs are kept."""
+    return paths.user_cache() / "cuda"
 
 
-def _version() -> str:
-    version: str = mx.__version__  # type: ignore[attr-defined]
-    return version
-
-
-def provide(launch: Launch, name: str) -> bool:
-    """Sees to it that MLX finds the launch's program compiled, under the name that it was made with; whether it will.
+def code(launch: Launch, name: str) -> Optional[bytes]:
+    """The launch's program in machine code, in which it has that name; None where there is no compiler.
 
     Raises :class:`CompileError` for a program that the compiler refuses.
     """
-    place, full = folder(), PREFIX + name
-    if (place / (full + ".txt")).exists():
-        return True
+    kept = folder() / (name + ".cubin")
+    with contextlib.suppress(OSError):
+        return kept.read_bytes()
     tool = compiler()
     if tool is None:
-        return False
-    code, _ = tool.compile(source(launch.program, launch, full), architecture())
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        # MLX looks for the code; the file beside it says what the kernel is called in it, so it has to be there before.
-        _write(place / (full + ".txt"), ("mlx::core::cu::" + full + "\t" + full + "\n").encode())
-        _write(place / (full + ".ptx"), code)
-    except OSError:
-        return False
-    return True
+        return None
+    made, _ = tool.compile(source(launch.program, launch, name), architecture())
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        _write(kept, made)
+    return made
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -196,15 +185,12 @@ def _write(path: Path, content: bytes) -> None:
     os.replace(temporary, path)
 
 
-def provide_all(launches: Sequence[tuple[Launch, str]], workers: int = 0) -> Iterator[Optional[CompileError]]:
-    """:func:`provide` for many, on all processors: for each in turn, what the compiler had against it."""
+def compile_all(launches: Sequence[tuple[Launch, str]], workers: int = 0) -> None:
+    """:func:`code` for many, on all processors. What the compiler refuses is left to whoever asks for it alone."""
 
-    def one(item: tuple[Launch, str]) -> Optional[CompileError]:
-        try:
-            provide(*item)
-        except CompileError as error:
-            return error
-        return None
+    def one(item: tuple[Launch, str]) -> None:
+        with contextlib.suppress(CompileError):
+            code(*item)
 
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        yield from pool.map(one, launches)
+        list(pool.map(one, launches))

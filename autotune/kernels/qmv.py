@@ -58,7 +58,7 @@ class Qmv(Family):
 
     def legal(self, problem: Problem, config: Config) -> bool:
         q = problem.quantization
-        v, rows, simdgroups, split, values, stage, wide = _numbers(config)
+        v, _, simdgroups, split, values, stage, wide = _numbers(config)
         return (
             q is not None
             and problem.layout == "nt"

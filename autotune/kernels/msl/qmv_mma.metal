@@ -112,19 +112,20 @@ METAL_FUNC void load_run(thread uint* words, const device T* from, bool outside)
   }
 }
 
-// What a lane has of a group of weights, in each of its rows.
+// What a lane has of a group: weights of each of its rows, and two runs of x for each block.
 struct Group {
   uint words[TILES][PACK_WORDS];
   scale_type scales[TILES];
 #if AFFINE
   T biases[TILES];
 #endif
+  uint runs[BLOCKS][2][RUN / 2];
 };
 
-// Takes group `g`; `rows` are where the lane's rows of w begin, in groups.
+// Takes group `g` of w; `rows` are where the lane's rows of w begin, in groups.
 template <bool WIDE, typename S, typename B>
-METAL_FUNC void take_group(thread Group& held, const device uchar* w, S scales, B biases,
-                           const thread long (&rows)[TILES], int g) {
+METAL_FUNC void take_weights(thread Group& held, const device uchar* w, S scales, B biases,
+                             const thread long (&rows)[TILES], int g) {
 #pragma unroll
   for (int t = 0; t < TILES; t++) {
     const long group = rows[t] + g;
@@ -145,24 +146,28 @@ METAL_FUNC void take_group(thread Group& held, const device uchar* w, S scales, 
   }
 }
 
-// Adds the products of a group with the group of x at `x` to the sums. x has `rows` rows, K apart, and none
-// where the group is beyond the last.
+// Takes the group of x at `x`, of which there are `rows` rows, K apart: zeros beyond.
 template <bool WIDE>
-METAL_FUNC void add_group(thread Sums& acc, const thread Group& held, const device T* x, int rows, int K, int lane,
-                          uint zero) {
-  T2 right[BLOCKS][RUN / 2][2];
+METAL_FUNC void take_x(thread Group& held, const device T* x, int rows, int K, int lane) {
 #pragma unroll
   for (int b = 0; b < BLOCKS; b++) {
-    uint runs[2][RUN / 2];
 #pragma unroll
     for (int i = 0; i < 2; i++) {
       const int m = 8 * b + right_column(lane, i);
-      load_run<WIDE>(runs[i], x + long(m) * K + right_row(lane, i) * RUN, m >= rows);
+      load_run<WIDE>(held.runs[b][i], x + long(m) * K + right_row(lane, i) * RUN, m >= rows);
     }
+  }
+}
+
+// Adds the products of a group to the sums.
+METAL_FUNC void add_group(thread Sums& acc, const thread Group& held, uint zero) {
+  T2 right[BLOCKS][RUN / 2][2];
+#pragma unroll
+  for (int b = 0; b < BLOCKS; b++) {
 #pragma unroll
     for (int s = 0; s < RUN / 2; s++) {
-      right[b][s][0] = as_type<T2>(low_halves(runs[0][s], runs[1][s]));
-      right[b][s][1] = as_type<T2>(high_halves(runs[0][s], runs[1][s]));
+      right[b][s][0] = as_type<T2>(low_halves(held.runs[b][0][s], held.runs[b][1][s]));
+      right[b][s][1] = as_type<T2>(high_halves(held.runs[b][0][s], held.runs[b][1][s]));
     }
   }
   float dot[BLOCKS][LEFTS][2];
@@ -212,7 +217,8 @@ METAL_FUNC void add_group(thread Sums& acc, const thread Group& held, const devi
 }
 
 // Adds the products of all groups that are the simdgroup's to the sums: every SPLITth, of which FLIGHT are held. When one
-// has been multiplied, the one that takes its place is asked for, and is on its way while the others are multiplied.
+// has been multiplied, the one that takes its place is asked for, and is on its way while the others are multiplied. Where
+// there is none any more, x is zero and the weights are what they were, so that no branch keeps groups apart.
 template <bool WIDE, typename S, typename B>
 METAL_FUNC void walk(thread Sums& acc, const device T* x, const device uchar* w, S scales, B biases, int M, int N, int K,
                      int n0, int lane, int share) {
@@ -230,17 +236,19 @@ METAL_FUNC void walk(thread Sums& acc, const device T* x, const device uchar* w,
   Group held[FLIGHT];
 #pragma unroll
   for (int f = 0; f < FLIGHT; f++) {
-    take_group<WIDE>(held[f], w, scales, biases, rows, min(share + f * SPLIT, groups - 1));
+    const int g = share + f * SPLIT;
+    take_weights<WIDE>(held[f], w, scales, biases, rows, min(g, groups - 1));
+    take_x<WIDE>(held[f], x + g * GROUP, g < groups ? M : 0, K, lane);
   }
   for (int g0 = share; g0 < groups; g0 += SPLIT * FLIGHT) {
 #pragma unroll
     for (int f = 0; f < FLIGHT; f++) {
-      const int g = g0 + f * SPLIT;
-      // No branch around it: the loads and products of several groups can then mix.
-      add_group<WIDE>(acc, held[f], x + g * GROUP, g < groups ? M : 0, K, lane, zero);
-      if (g + SPLIT * FLIGHT < groups) {
-        take_group<WIDE>(held[f], w, scales, biases, rows, g + SPLIT * FLIGHT);
+      const int next = g0 + (f + FLIGHT) * SPLIT;
+      add_group(acc, held[f], zero);
+      if (next < groups) {
+        take_weights<WIDE>(held[f], w, scales, biases, rows, next);
       }
+      take_x<WIDE>(held[f], x + next * GROUP, next < groups ? M : 0, K, lane);
     }
   }
 }
