@@ -1,0 +1,140 @@
+"""One launch of a kernel as the work that it asks of a GPU, and how long that takes.
+
+Each kind of work gives a bound: the seconds that it would take if nothing else limited the launch. A launch takes about
+as long as its largest bound; how far the others add to it is one exponent, large for kernels whose many small
+threadgroups overlap everything, small for tiled ones, which wait for memory before they compute.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .chip import SimulatedChip
+
+LANES, MATRIX, NAX = "lanes", "matrix", "nax"
+"""Units: the lanes' own arithmetic, the simdgroup's matrix instructions, the neural accelerators."""
+MEMORY, CACHE, WAITING, LAUNCH = "memory", "cache", "waiting", "launch"
+"""The bounds beside the units'."""
+ARITHMETIC = (LANES, MATRIX, NAX)
+BOUNDS = (MEMORY, CACHE, *ARITHMETIC, WAITING, LAUNCH)
+CORE_SIMDGROUPS = 24
+"""Simdgroups that a core holds at once where registers allow (github.com/philipturner/metal-benchmarks)."""
+CORE_REGISTER_BYTES = 208 << 10
+"""Registers of a core, the same source."""
+CORE_THREADGROUP_BYTES = 60 << 10
+"""Threadgroup memory of a core, the same source; one threadgroup gets 32 KB of it at most."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Some arithmetic of a launch: what it is for, the unit that does it, and how many operations, all groups together
+    (multiply-adds for matrix units, instructions of one lane for lanes)."""
+
+    what: str
+    unit: str
+    operations: float
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One kernel launch.
+
+    ``weights`` are bytes of B that have to be read once, from memory or from the cache if they are there; ``other`` the
+    bytes of everything else that is read or written once; ``requested`` what all threadgroups together ask the caches
+    for. A threadgroup waits ``steps`` times for loads and barriers; ``direct`` says that operands go to registers and
+    not through threadgroup memory, ``sharp`` that the kernel overlaps what it waits for. ``resident`` threadgroups fit
+    on a core.
+    """
+
+    name: str
+    groups: int
+    resident: int
+    tasks: tuple[Task, ...]
+    weights: float = 0.0
+    other: float = 0.0
+    requested: float = 0.0
+    steps: float = 0.0
+    direct: bool = True
+    sharp: bool = True
+
+
+@dataclass(frozen=True)
+class Part:
+    """A launch with its bounds in seconds and the seconds that it takes. ``waves`` is how often a core's share of
+    threadgroups fills it; ``tasks`` are the seconds of each kind of arithmetic."""
+
+    launch: Launch
+    bounds: dict[str, float]
+    tasks: dict[str, float]
+    waves: float
+    seconds: float
+
+    @property
+    def rules(self) -> str:
+        """The largest bound, all arithmetic as one: named after the unit that does most of it."""
+        totals = {name: value for name, value in self.bounds.items() if name not in ARITHMETIC}
+        units = {name: self.bounds[name] for name in ARITHMETIC}
+        unit = max(units, key=lambda name: units[name])
+        totals[unit] = sum(units.values())
+        return max(totals, key=lambda name: totals[name])
+
+
+def part(launch: Launch, chip: SimulatedChip, hot: bool, gap: float) -> Part:
+    """How long a launch takes on a chip.
+
+    ``hot`` says that the weights were just used and may still lie in the last-level cache; ``gap`` are the seconds
+    between a kernel and the next one.
+    """
+    c = chip.constants
+    per_core = launch.groups / chip.cores
+    busiest = 1.0 if per_core <= 1 else per_core + c.tail
+    rates = {LANES: c.lanes, MATRIX: c.lanes * c.matrix, NAX: c.nax * c.nax_share}
+    share = busiest / max(per_core, 1e-9)
+    tasks = {
+        task.what: task.operations / rates[task.unit] / chip.core_cycles * share for task in launch.tasks if launch.groups
+    }
+    waves = max(1.0, busiest / launch.resident)
+    step = (c.step_direct_us if launch.direct else c.step_us) * 1e-6
+    memory, cached = _places(launch, chip, hot)
+    bounds = {
+        MEMORY: memory / chip.dram,
+        CACHE: max(cached / chip.cache, launch.requested / (c.core_bytes * chip.core_cycles)),
+        LANES: 0.0,
+        MATRIX: 0.0,
+        NAX: 0.0,
+        WAITING: waves * launch.steps * step,
+        LAUNCH: gap,
+    }
+    for task in launch.tasks:
+        bounds[task.unit] += tasks[task.what]
+    exponent = c.sharp if launch.sharp else c.blunt
+    arithmetic = bounds[LANES] + bounds[MATRIX] + bounds[NAX]
+    seconds = norm((bounds[MEMORY], bounds[CACHE], arithmetic, bounds[WAITING]), exponent) + gap
+    return Part(launch, bounds, tasks, waves, seconds)
+
+
+def _places(launch: Launch, chip: SimulatedChip, hot: bool) -> tuple[float, float]:
+    """Bytes from memory and bytes from the last-level cache. What was written or read a moment ago is in the cache if
+    all of it fits; weights only where the caller says that they were used a moment ago."""
+    footprint = launch.other + (launch.weights if hot else 0.0)
+    fits = footprint <= chip.cache_bytes
+    memory = (0.0 if hot and fits else launch.weights) + (0.0 if fits else launch.other)
+    return memory, launch.weights + launch.other - memory
+
+
+def norm(bounds: tuple[float, ...], exponent: float) -> float:
+    """The largest of the bounds for a large exponent, their sum for 1."""
+    largest = max(bounds)
+    if largest <= 0:
+        return 0.0
+    return float(largest * math.fsum((bound / largest) ** exponent for bound in bounds) ** (1 / exponent))
+
+
+def resident(simdgroups: int, registers: float, threadgroup_bytes: int = 0) -> int:
+    """Threadgroups that a core holds at once, at least 1; ``registers`` of 32 bits a thread."""
+    most = min(CORE_SIMDGROUPS, CORE_REGISTER_BYTES / (registers * 4 * 32))
+    groups = most // simdgroups
+    if threadgroup_bytes:
+        groups = min(groups, CORE_THREADGROUP_BYTES // threadgroup_bytes)
+    return max(1, int(groups))
