@@ -35,12 +35,14 @@ class Constants:
     dram: float
     cache: float
     core_bytes: float
+    write: float
     launch_us: float
     queued_us: float
     evaluate_us: float
     evaluate_nax_us: float
     step_us: float
     step_direct_us: float
+    far_us: float
     tail: float
     drift_k: float
     drift: float

@@ -6,9 +6,10 @@ from functools import lru_cache
 
 from ...problem import DTYPES, Problem
 from ...stock_rules import StockDevice, StockKernel, stock_kernel
+from ...stock_rules.kernel import LANES, NAX_UNIT
 from . import tiled, vector
 from .chip import SimulatedChip
-from .work import LANES, MATRIX, NAX, Launch
+from .work import MATRIX, NAX, Launch
 
 QMV_COLUMNS = 4
 """Columns of C that a lane of ``qmv`` has (``results_per_simdgroup`` in kernels/quantized.h)."""
@@ -53,7 +54,7 @@ def _vector(k: StockKernel, problem: Problem) -> vector.Vector:
 
 
 def _tile(k: StockKernel, problem: Problem) -> tiled.Tile:
-    nax = k.unit != MATRIX
+    nax = k.unit == NAX_UNIT
     quantized = problem.quantization is not None
     return tiled.Tile(
         k.name,

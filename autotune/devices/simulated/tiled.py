@@ -83,10 +83,12 @@ def launch(problem: Problem, t: Tile, chip: SimulatedChip) -> Launch:
     return Launch(
         t.name,
         groups,
+        t.simdgroups,
         resident(t.simdgroups, BASE_REGISTERS + sums, t.threadgroup_bytes),
         tuple(tasks),
         weights=p.weight_bytes,
         other=p.m * p.k * p.batch * item + out + _addend(p),
+        written=out,
         requested=tiles * (t.bm * item + t.bn * weight_item),
         steps=-(-depth // (DIRECT_STEP if direct else t.bk)) / t.stages,
         direct=direct,
@@ -105,7 +107,16 @@ def reduction(problem: Problem, partial_bytes: float) -> Launch:
 def elementwise(name: str, elements: int, bytes_: float, operations: float = 4.0) -> Launch:
     """A kernel that does a few operations for each element: a cast, a copy, a sum of few."""
     groups = max(1, -(-elements // 1024))
-    return Launch(name, groups, 3, (Task("copying", LANES, elements * operations),), other=bytes_, requested=bytes_)
+    return Launch(
+        name,
+        groups,
+        8,
+        3,
+        (Task("copying", LANES, elements * operations),),
+        other=bytes_,
+        written=bytes_ / 2,
+        requested=bytes_,
+    )
 
 
 def _whole(size: int, tile: int, unit: int) -> int:

@@ -59,10 +59,12 @@ def launch(problem: Problem, v: Vector, c: Constants) -> Launch:
     return Launch(
         v.name,
         groups,
+        v.simdgroups,
         resident(v.simdgroups, v.registers, v.threadgroup_bytes),
         tuple(tasks),
         weights=p.weight_bytes,
         other=p.m * p.k * p.batch * item + out,
+        written=out,
         requested=float(passes) * p.weight_bytes + float(groups) * v.rows * share * v.split * item,
         steps=steps,
         direct=not v.staged,

@@ -20,8 +20,10 @@ ARITHMETIC = (LANES, MATRIX, NAX)
 BOUNDS = (MEMORY, CACHE, *ARITHMETIC, WAITING, LAUNCH)
 CORE_SIMDGROUPS = 24
 """Simdgroups that a core holds at once where registers allow (github.com/philipturner/metal-benchmarks)."""
-CORE_REGISTER_BYTES = 208 << 10
-"""Registers of a core, the same source."""
+CORE_REGISTER_BYTES = 384 << 10
+"""Registers of a core: 208 KB on M1 and M2 (the same source); MLX's largest NAX threadgroup needs more. Assumed."""
+SATURATING = 0.5
+"""Threadgroups for each core from which memory is read as fast as it goes: assumed."""
 CORE_THREADGROUP_BYTES = 60 << 10
 """Threadgroup memory of a core, the same source; one threadgroup gets 32 KB of it at most."""
 
@@ -43,16 +45,19 @@ class Launch:
     ``weights`` are bytes of B that have to be read once, from memory or from the cache if they are there; ``other`` the
     bytes of everything else that is read or written once; ``requested`` what all threadgroups together ask the caches
     for. A threadgroup waits ``steps`` times for loads and barriers; ``direct`` says that operands go to registers and
-    not through threadgroup memory, ``sharp`` that the kernel overlaps what it waits for. ``resident`` threadgroups fit
-    on a core.
+    not through threadgroup memory, so that simdgroups need not wait for each other; ``sharp`` that the kernel overlaps
+    memory and arithmetic. ``resident`` threadgroups of ``simdgroups`` fit on a core. ``written`` bytes of ``other`` are
+    written.
     """
 
     name: str
     groups: int
+    simdgroups: int
     resident: int
     tasks: tuple[Task, ...]
     weights: float = 0.0
     other: float = 0.0
+    written: float = 0.0
     requested: float = 0.0
     steps: float = 0.0
     direct: bool = True
@@ -88,30 +93,44 @@ def part(launch: Launch, chip: SimulatedChip, hot: bool, gap: float) -> Part:
     """
     c = chip.constants
     per_core = launch.groups / chip.cores
+    # Fewer threadgroups than cores leave cores idle; beyond that the busiest core has more than its share.
     busiest = 1.0 if per_core <= 1 else per_core + c.tail
     rates = {LANES: c.lanes, MATRIX: c.lanes * c.matrix, NAX: c.nax * c.nax_share}
-    share = busiest / max(per_core, 1e-9)
-    tasks = {
-        task.what: task.operations / rates[task.unit] / chip.core_cycles * share for task in launch.tasks if launch.groups
-    }
+    each = {task.what: task.operations / launch.groups / rates[task.unit] / chip.clock for task in launch.tasks}
+    tasks = {what: busiest * seconds for what, seconds in each.items()}
+    units = dict.fromkeys(ARITHMETIC, 0.0)
+    for task in launch.tasks:
+        units[task.unit] += tasks[task.what]
     waves = max(1.0, busiest / launch.resident)
-    step = (c.step_direct_us if launch.direct else c.step_us) * 1e-6
+    waiting = waves * launch.steps * _exposed(launch, chip, sum(each.values()), per_core, hot)
     memory, cached = _places(launch, chip, hot)
+    reach = min(1.0, per_core / SATURATING)
     bounds = {
-        MEMORY: memory / chip.dram,
-        CACHE: max(cached / chip.cache, launch.requested / (c.core_bytes * chip.core_cycles)),
-        LANES: 0.0,
-        MATRIX: 0.0,
-        NAX: 0.0,
-        WAITING: waves * launch.steps * step,
+        MEMORY: memory / chip.dram / reach,
+        CACHE: max(cached / chip.cache / reach, launch.requested / (c.core_bytes * chip.core_cycles)),
+        **units,
+        WAITING: waiting,
         LAUNCH: gap,
     }
-    for task in launch.tasks:
-        bounds[task.unit] += tasks[task.what]
     exponent = c.sharp if launch.sharp else c.blunt
-    arithmetic = bounds[LANES] + bounds[MATRIX] + bounds[NAX]
-    seconds = norm((bounds[MEMORY], bounds[CACHE], arithmetic, bounds[WAITING]), exponent) + gap
+    seconds = norm((bounds[MEMORY], bounds[CACHE], sum(units.values()) + waiting), exponent) + gap
     return Part(launch, bounds, tasks, waves, seconds)
+
+
+def _exposed(launch: Launch, chip: SimulatedChip, alone: float, per_core: float, hot: bool) -> float:
+    """Seconds of a step's wait that nothing else on the core fills: while one threadgroup (or, without barriers, one
+    simdgroup) waits, the others that are there compute. ``alone`` are the seconds of one threadgroup's arithmetic."""
+    if not launch.steps:
+        return 0.0
+    c = chip.constants
+    near = c.step_direct_us if launch.direct else c.step_us
+    far = 0.0 if hot and launch.weights + launch.other <= chip.cache_bytes else c.far_us
+    others = min(launch.resident, max(1.0, per_core))
+    if launch.direct:
+        busy = alone / launch.simdgroups * (others * launch.simdgroups - 1)
+    else:
+        busy = alone * (others - 1)
+    return max(0.0, (near + far) * 1e-6 - busy / launch.steps)
 
 
 def _places(launch: Launch, chip: SimulatedChip, hot: bool) -> tuple[float, float]:
@@ -119,8 +138,9 @@ def _places(launch: Launch, chip: SimulatedChip, hot: bool) -> tuple[float, floa
     all of it fits; weights only where the caller says that they were used a moment ago."""
     footprint = launch.other + (launch.weights if hot else 0.0)
     fits = footprint <= chip.cache_bytes
-    memory = (0.0 if hot and fits else launch.weights) + (0.0 if fits else launch.other)
-    return memory, launch.weights + launch.other - memory
+    read = (0.0 if hot and fits else launch.weights) + (0.0 if fits else launch.other)
+    cached = launch.weights + launch.other - read
+    return read + (0.0 if fits else (chip.constants.write - 1) * launch.written), cached
 
 
 def norm(bounds: tuple[float, ...], exponent: float) -> float:
