@@ -22,6 +22,7 @@ PRIOR: dict[str, tuple[float, float]] = {
     "matrix": (0.96, 0.05),
     "nax_share": (0.97, 0.05),
     "nax_float32": (0.7, 0.3),
+    "nax_unpack": (2.0, 0.5),
     "unpack_2": (2.0, 0.3),
     "unpack_4": (2.3, 0.3),
     "multiply": (1.7, 0.3),

@@ -23,6 +23,7 @@ class Constants:
     nax: float
     nax_share: float
     nax_float32: float
+    nax_unpack: float
     unpack_2: float
     unpack_4: float
     unpack_8: float

@@ -58,28 +58,29 @@ def launch(problem: Problem, t: Tile, chip: SimulatedChip) -> Launch:
     groups = tiles_m * tiles_n * p.batch * t.split
     depth = min(t.partition or p.k, p.k)
     down, across = t.bm // t.wm, t.bn // t.wn
-    # On the accelerators a simdgroup that lies wholly beyond M or N does nothing.
+    staged = t.bm * t.staged_x + t.bn * t.staged_w
+    direct = not staged
+    # Without barriers, a simdgroup that lies wholly beyond M or N does nothing.
     rows, columns = (
-        (_whole(p.m, t.bm, down), _whole(p.n, t.bn, across)) if t.unit == NAX else (tiles_m * t.bm, tiles_n * t.bn)
+        (_whole(p.m, t.bm, down), _whole(p.n, t.bn, across)) if direct else (tiles_m * t.bm, tiles_n * t.bn)
     )
     products = float(rows) * columns * p.k * p.batch
     share = rows * columns / (tiles_m * t.bm * tiles_n * t.bn)
     tiles = float(groups) * depth * share
     slowdown = _slowdown(p, t, chip, depth)
-    load = c.fragment / (1 if t.staged_x or t.staged_w else DIRECT_LOAD)
+    load = c.fragment / (DIRECT_LOAD if direct else 1)
     tasks = [
         Task("multiplying", t.unit, products * slowdown),
         Task("loading", LANES, tiles * t.wm * t.wn * (down + across) * load),
     ]
-    staged = t.bm * t.staged_x + t.bn * t.staged_w
     if staged:
         tasks.append(Task("staging", LANES, groups * float(depth) * staged * c.stage))
     if q:
-        tasks.append(Task("unpacking", LANES, groups * float(depth) * t.bn * c.unpack(q.mode, q.bits)))
+        unpacking = c.unpack(q.mode, q.bits) * (c.nax_unpack if t.unit == NAX else 1.0)
+        tasks.append(Task("unpacking", LANES, groups * float(depth) * t.bn * unpacking))
     out = p.m * p.n * p.batch * (item if t.split == 1 else t.partial_item * t.split)
     weight_item = p.weight_bytes / (p.n * p.k * p.batch)
     sums = down * across / 32 + (down + across) * item / 4
-    direct = not (t.staged_x or t.staged_w)
     return Launch(
         t.name,
         groups,
