@@ -38,8 +38,8 @@ def compute_capability(architecture: str) -> int:
 
 
 def _vector_kernel(problem: Problem, major: int) -> str:
-    """fp_qmv for the modes other than affine on sm_100 and later, up to 8 rows; else qmv; empty for weights that are not
-    transposed, which neither takes."""
+    """fp_qmv for the modes other than affine on sm_100 and later, up to 8 rows; else qmv; empty for weights that are
+    not transposed, which neither takes."""
     if problem.layout != "nt":
         return ""
     if major > 9 and problem.quantization and problem.quantization.mode != "affine" and problem.m <= 8:

@@ -18,6 +18,7 @@ from autotune.stock_rules import StockDevice
         ("applegpu_g9p", 9, "p", False),
         ("applegpu_gxxs", 0, "s", True),
         ("g", 0, "g", False),
+        ("17s", 17, "s", True),
     ],
 )
 def test_architecture(architecture, generation, letter, large):

@@ -80,7 +80,8 @@ def test_tiles_of_gemv(n, k, symbol, grid):
 @pytest.mark.parametrize(
     ("n", "k", "symbol", "grid"),
     [
-        (2, 4096, "bm1_bn2_sm8_sn4_tm4_tn1", (1, 1, 1)),
+        (3, 4096, "bm1_bn2_sm8_sn4_tm4_tn1", (1, 1, 1)),
+        (4, 4096, "bm1_bn2_sm8_sn4_tm4_tn4", (1, 1, 1)),
         (511, 4096, "bm1_bn2_sm8_sn4_tm4_tn4", (16, 1, 1)),
         (512, 4096, "bm1_bn4_sm8_sn4_tm4_tn4", (8, 1, 1)),
         (2047, 8192, "bm1_bn4_sm8_sn4_tm4_tn4", (32, 1, 1)),

@@ -77,7 +77,10 @@ def test_simdgroup_split_k_opened_in_0_30_5():
     assert names(square, "g16s", "0.30.4", "0.30.5") == ["steel_fused", "steel_splitk"]
     long = dense(64, 64, 8192)
     assert [stock(long, "g16s", version).split_k for version in ("0.30.4", "0.30.5")] == [16, 32]
-    wide = dense(64, 128, 127 + 1)  # K is not shorter than either side
+    assert names(dense(64, 143, 128), "g16s", "0.30.4", "0.30.5") == ["steel_splitk", "steel_fused"]  # 4 x 8 tiles
+    assert names(dense(48, 191, 4096), "g16s", "0.30.4") == ["steel_fused"]  # 3 x 11
+    assert names(dense(191, 48, 4096), "g16s", "0.30.4") == ["steel_fused"]
+    wide = dense(64, 128, 128)  # K is not shorter than either side
     assert names(wide, "g16s", "0.30.4", "0.30.5") == ["steel_splitk", "steel_splitk"]
     flat = dense(17, 500, 400)  # K is shorter than N
     assert names(flat, "g16s", "0.30.4", "0.30.5") == ["steel_splitk", "steel_fused"]
