@@ -22,6 +22,7 @@ from .limits import (
     quantized_side,
     vector_limit,
 )
+from .versions import standing_in
 
 __all__ = [
     "MATRIX",
@@ -33,6 +34,7 @@ __all__ = [
     "metal_generation",
     "metal_vector_limit",
     "quantized_side",
+    "standing_in",
     "stock_kernel",
     "vector_limit",
 ]

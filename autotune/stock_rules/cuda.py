@@ -16,7 +16,7 @@ TENSOR_CORES = "tensor_cores"
 
 
 def kernel(problem: Problem, device: StockDevice) -> StockKernel:
-    """The first kernel in MLX's order that takes the problem. Raises :class:`UsageError` where none does, as MLX."""
+    """The first kernel in MLX's order that takes the problem: a group of 16 or more always leaves one that does."""
     if problem.quantization is None:
         raise UsageError("dense products on CUDA are cuBLAS's to decide", "only quantized_matmul has rules here")
     major = compute_capability(device.architecture)
@@ -28,8 +28,6 @@ def kernel(problem: Problem, device: StockDevice) -> StockKernel:
     name = "qmm_sm80" if _takes_sm80(problem, major) else "qmm_naive" if _takes_naive(problem) else ""
     if vector and (rows < 8 or not name):
         return _vector(problem, vector)
-    if not name:
-        raise UsageError(f"MLX has no CUDA kernel for {problem}", "K has to be a multiple of 8")
     return _tiled(problem, name, major)
 
 
@@ -40,12 +38,13 @@ def compute_capability(architecture: str) -> int:
 
 
 def _vector_kernel(problem: Problem, major: int) -> str:
-    """fp_qmv for the modes other than affine on sm_100 and later, up to 8 rows; else qmv; empty where neither."""
+    """fp_qmv for the modes other than affine on sm_100 and later, up to 8 rows; else qmv; empty for weights that are
+    not transposed, which neither takes."""
     if problem.layout != "nt":
         return ""
     if major > 9 and problem.quantization and problem.quantization.mode != "affine" and problem.m <= 8:
         return "fp_qmv"
-    return "qmv" if problem.k % 8 == 0 else ""
+    return "qmv"
 
 
 def _takes_sm90(problem: Problem, major: int) -> bool:

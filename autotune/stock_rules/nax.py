@@ -80,6 +80,7 @@ def _kernel(
     parts: int = 1,
     length: int = 0,
 ) -> StockKernel:
+    """``length`` is that of a partition of K, 0 where K is not split."""
     m, n, k = problem.m, problem.n, problem.k
     bm, bn, bk, wm, wn = shape
     return StockKernel(
@@ -99,7 +100,7 @@ def _kernel(
         split_k=parts,
         partition=length or k,
         swizzle=swizzle,
-        launches=1 if parts == 1 and name == "nax_fused" else 2,
-        partial_bytes=4 * parts * m * n if name == "nax_splitk" else 0,
+        launches=2 if length else 1,
+        partial_bytes=4 * parts * m * n if length else 0,
         ragged=ragged(m, n, k, bm, bn, bk),
     )

@@ -13,10 +13,10 @@ PACKED_TYPE_NAMES = {"f32": "float", "f16": "float16_t", "bf16": "bfloat16_t"}
 def transposed(problem: Problem) -> tuple[bool, bool]:
     """Whether A and B reach the kernel as transposes (``check_transpose`` in mlx/backend/metal/matmul.cpp).
 
-    A matrix of one column is its own transpose where the kernel takes it for rows: B of ``nt`` with K = 1.
+    Not quite the layout: where K is 1 a B of either layout has the strides of a row, and so has an A of one element.
     """
     a, b = (letter == "t" for letter in problem.layout)
-    return a, b and not (problem.k == 1 and problem.n > 1)
+    return a and not problem.m == problem.k == 1, b and problem.k != 1
 
 
 def letters(problem: Problem) -> str:

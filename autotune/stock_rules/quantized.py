@@ -14,6 +14,9 @@ from .kernel import LANES, MATRIX_UNIT, NAX_UNIT, StockKernel, ceil_div, ragged
 from .limits import metal_limit
 from .operands import PACKED_TYPE_NAMES
 from .versions import (
+    MORE_MODES,
+    OLDEST,
+    ONE_BIT,
     QMM_NAX_SHORT,
     QMM_SPLITK,
     QMV_FAST_BY_BITS,
@@ -21,8 +24,10 @@ from .versions import (
     QMV_WIDE,
     QVM_BY_GROUP,
     QVM_SPLITK_ROUNDS_UP,
+    SPLITK_FLOAT32,
     SPLITK_WHOLE_TILES,
     Version,
+    show,
 )
 
 WIDE_ROWS = 5
@@ -32,7 +37,9 @@ SPLITK_THREADGROUPS = 512
 
 
 def kernel(problem: Problem, device: StockDevice, version: Version) -> StockKernel:
-    """Row by row below vector_limit, in tiles from there on."""
+    """Row by row below vector_limit, in tiles from there on. Raises :class:`UsageError` where the version has no
+    kernels for the quantization."""
+    _check(quantization(problem), version)
     tiled = problem.m >= metal_limit(device, problem.n, problem.k, problem.layout == "nt", version)
     if tiled:
         return _matrix(problem, device, version)
@@ -45,6 +52,16 @@ def quantization(problem: Problem) -> Quantization:
     if problem.quantization is None:
         raise UsageError(f"{problem.op} has no quantized weights", "matmul and addmm have rules of their own")
     return problem.quantization
+
+
+def _check(q: Quantization, version: Version) -> None:
+    since = OLDEST
+    if q.mode in ("mxfp8", "nvfp4"):
+        since = MORE_MODES
+    elif q.bits == 1:
+        since = ONE_BIT
+    if version < since:
+        raise UsageError(f"MLX {show(version)} has no kernels for {q}", f"they came with {show(since)}")
 
 
 def symbol(problem: Problem, function: str, rest: str = "") -> str:
@@ -133,15 +150,16 @@ def _qmv(problem: Problem, device: StockDevice, version: Version) -> StockKernel
 
 
 def fast_alignment(bits: int, version: Version) -> int:
-    """What K must be a multiple of for qmv_fast: ``qmv_fast_k_alignment``, 512 before 0.32.1."""
-    return values_per_step(bits) if version >= QMV_FAST_BY_BITS else 512
+    """What K must be a multiple of for qmv_fast: ``qmv_fast_k_alignment``, 512 before 0.32.1. For one bit it is the 512
+    that a comment in the kernel names."""
+    return values_per_step(bits) if version >= QMV_FAST_BY_BITS and bits > 1 else 512
 
 
 def values_per_step(bits: int) -> int:
-    """Weights of one row that a simdgroup of qmv takes in one step: one pack a lane for 2 bits, else two. A pack is 32
-    bits, but for 3 and 5 bits (8 values) and 6 (4 values)."""
+    """Weights of one row that a simdgroup of qmv takes in one step: one pack a lane for 1 and 2 bits, else two. A pack
+    is 32 bits, but for 3 and 5 bits (8 values) and 6 (4 values)."""
     pack = 8 if bits in (3, 5) else 4 if bits == 6 else 32 // bits
-    return pack * (1 if bits == 2 else 2) * 32
+    return pack * (1 if bits <= 2 else 2) * 32
 
 
 def _qvm(problem: Problem, version: Version) -> StockKernel:
@@ -192,7 +210,7 @@ def _matrix(problem: Problem, device: StockDevice, version: Version) -> StockKer
     if transposed and problem.batch == 1 and version >= QMM_SPLITK:
         parts = _partitions(problem, version)
         if parts > 1:
-            return _qmm_split(problem, parts)
+            return _qmm_split(problem, parts, version)
     if transposed and problem.k % 64 == 0 and device.uses_nax(version, problem.dtype):
         return _qmm_nax(problem, version)
     return _qmm(problem)
@@ -209,11 +227,13 @@ def _partitions(problem: Problem, version: Version) -> int:
     return parts
 
 
-def _qmm_split(problem: Problem, parts: int) -> StockKernel:
-    """``qmm_t_splitk``: partial tiles in the dtype of x, then a reduction. It has no NAX version."""
+def _qmm_split(problem: Problem, parts: int, version: Version) -> StockKernel:
+    """``qmm_t_splitk``: partial tiles in the dtype of x, in float32 from 0.32.4, then a reduction. It has no NAX
+    version."""
     aligned = "true" if problem.n % 32 == 0 else "false"
     name = symbol(problem, "qmm_t_splitk", f"_alN_{aligned}")
-    return _tiled(problem, "qmm_splitk", name, MATRIX_UNIT, (32, 32, 32), parts)
+    size = 4 if version >= SPLITK_FLOAT32 else DTYPES[problem.dtype]
+    return _tiled(problem, "qmm_splitk", name, MATRIX_UNIT, (32, 32, 32), parts, size)
 
 
 def _qmm(problem: Problem) -> StockKernel:
@@ -233,9 +253,16 @@ def _qmm_nax(problem: Problem, version: Version) -> StockKernel:
 
 
 def _tiled(
-    problem: Problem, name: str, symbol: str, unit: str, tile: tuple[int, int, int], parts: int = 1
+    problem: Problem,
+    name: str,
+    symbol: str,
+    unit: str,
+    tile: tuple[int, int, int],
+    parts: int = 1,
+    partial_size: int = 0,
 ) -> StockKernel:
-    """A kernel in tiles: 2x2 simdgroups; dequantized weights, and x but on NAX, go through threadgroup memory."""
+    """A kernel in tiles: 2x2 simdgroups; dequantized weights, and x but on NAX, go through threadgroup memory.
+    ``partial_size`` is the bytes of one partial result."""
     m, n, k = problem.m, problem.n, problem.k
     bm, bn, bk = tile
     grid = (ceil_div(n, bn), ceil_div(m, bm), problem.batch * parts)
@@ -256,7 +283,7 @@ def _tiled(
         split_k=parts,
         partition=k // parts,
         launches=1 if parts == 1 else 1 + reduction.launches(parts, m * n),
-        partial_bytes=0 if parts == 1 else parts * m * n * DTYPES[problem.dtype],
+        partial_bytes=parts * m * n * partial_size,
         threadgroup_bytes=_threadgroup_bytes(problem, unit, tile),
         ragged=ragged(m, n, k, bm, bn, bk),
     )

@@ -1,7 +1,8 @@
 """The versions of MLX at which a rule changed.
 
 Each constant is the first release that has the rule, found by comparing the files of the tags v0.29.0 to v0.32.1 and
-of main at commit 846d1762 (22 August 2026), which names itself 0.32.2.
+of main at commit 846d1762 (22 August 2026), which names itself 0.32.2. Of 0.32.4 only what its wheel carries was read,
+the sources of the kernels: it has a kernel more, ``steel_gemm_thin_nax``, and when it is taken is not known.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ Version = tuple[int, int, int]
 
 OLDEST: Version = (0, 29, 0)
 NEWEST: Version = (0, 32, 2)
-"""The newest version whose sources were read. A newer one is taken to have the same rules."""
+"""The newest version whose routing was read. A newer one is taken to route alike."""
 
 GEMV_SHORT_K: Version = (0, 29, 2)
 """gemv has tiles of its own for K up to 64, and for K of at least 16 outputs."""
 NAX: Version = (0, 30, 0)
 """Kernels for the neural accelerators."""
+MORE_MODES: Version = (0, 30, 3)
+"""Kernels for mxfp8 and nvfp4; before, mxfp4 was the only mode beside affine."""
 QVM_BY_GROUP: Version = (0, 30, 3)
 """The columns of a qvm threadgroup follow the group size; before, they were 64."""
 NAX_SPLITK: Version = (0, 30, 4)
@@ -52,6 +55,10 @@ QVM_SPLITK_ROUNDS_UP: Version = (0, 32, 1)
 """qvm_split_k launches a threadgroup for the last, incomplete block of columns too."""
 QMM_NAX_SHORT: Version = (0, 32, 2)
 """qmm_t_nax has tiles of 32 rows for M up to 32."""
+SPLITK_FLOAT32: Version = (0, 32, 4)
+"""The partial tiles of qmm_t_splitk are float32; before, they had the dtype of x. 0.32.3 was not seen."""
+ONE_BIT: Version = (0, 32, 4)
+"""Affine weights of one bit. 0.32.3 was not seen."""
 
 
 def parse(text: str) -> Version:
@@ -64,6 +71,12 @@ def parse(text: str) -> Version:
     if version < OLDEST:
         raise UsageError(f"the rules of MLX {text} are not known", f"{show(OLDEST)} is the oldest that is")
     return version
+
+
+def standing_in(text: str) -> str:
+    """The version whose rules answer for that of ``text``: itself, or the newest that is known. Raises as
+    :func:`parse`."""
+    return show(min(parse(text), NEWEST))
 
 
 def show(version: Version) -> str:
