@@ -16,7 +16,7 @@ import numpy as np
 from autotune.devices.simulated import chip as chips
 from autotune.devices.simulated.chip import Constants
 
-from .rows import Row, Source, seconds
+from rows import Row, Source, seconds
 
 PRIOR: dict[str, tuple[float, float]] = {
     "matrix": (0.96, 0.05),
@@ -40,7 +40,7 @@ PRIOR: dict[str, tuple[float, float]] = {
     "far_us": (0.3, 0.5),
     "tail": (0.8, 0.3),
     "drift": (20000.0, 0.5),
-    "sharp": (6.0, 0.3),
+    "sharp": (10.0, 0.2),
     "blunt": (2.5, 0.3),
 }
 """Fitted constants: the plausible value, and the log ratio to it that is as surprising as an error of NOISE."""

@@ -6,15 +6,18 @@ them. Times are milliseconds as published; what the source leaves open and how i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from autotune.devices.simulated import chip as chips
+from autotune.devices.simulated import stock
 from autotune.devices.simulated.chip import Constants, SimulatedChip
 from autotune.devices.simulated.model import predict
+from autotune.devices.simulated.work import part
 from autotune.problem import Problem
+from autotune.stock_rules import StockDevice, quantized, versions
 from autotune.yamlfile import check_keys, load
 
 PATH = Path(__file__).parent / "published.yaml"
@@ -63,6 +66,19 @@ class Ratio:
     second: tuple[str, Problem]
 
 
+@dataclass(frozen=True)
+class Crossover:
+    """The first M, from ``first`` to ``last``, at which MLX's matrix-matrix kernel was found faster than its
+    matrix-vector kernel, both forced, for the problem's N and K and cold weights."""
+
+    source: str
+    chip: SimulatedChip
+    mlx: str
+    first: int
+    last: int
+    problem: Problem
+
+
 @cache
 def sources() -> tuple[Source, ...]:
     """All tables of times. Raises :class:`UsageError` for a key or a problem that is not understood."""
@@ -80,6 +96,16 @@ def ratios() -> tuple[Ratio, ...]:
                 first, second = (raw["versions"][0], first[1]), (raw["versions"][1], second[1])
             found.append(Ratio(raw["id"], float(ratio), chips.get(chip), raw["weights"], first, second))
     return tuple(found)
+
+
+@cache
+def crossovers() -> tuple[Crossover, ...]:
+    """All published crossovers."""
+    return tuple(
+        Crossover(raw["id"], chips.get(raw["chip"]), raw["mlx"], first, last, Problem.parse(text))
+        for raw in load(PATH)["crossovers"]
+        for first, last, text in raw["rows"]
+    )
 
 
 def left_out() -> list[dict[str, Any]]:
@@ -106,9 +132,28 @@ def ratio(each: Ratio, constants: Constants | None = None) -> float:
     return first / second
 
 
-def _with(chip: SimulatedChip, constants: Constants) -> SimulatedChip:
-    from dataclasses import replace
+def crossover(each: Crossover, most: int = 64) -> int | None:
+    """The model's crossover; None where the matrix-vector kernel is faster for every M."""
+    for m in range(2, most):
+        vector, matrix = both_sides(each.problem.with_m(m), each.chip, each.mlx)
+        if matrix < vector:
+            return m
+    return None
 
+
+def both_sides(problem: Problem, chip: SimulatedChip, mlx: str) -> tuple[float, float]:
+    """The model's seconds of MLX's matrix-vector and matrix-matrix kernel, whatever its own limit says."""
+    device = StockDevice("metal", chip.architecture, chip.cores, chip.nax)
+    version = versions.parse(mlx)
+    gap = chip.constants.launch_us * 1e-6
+    vector, matrix = (
+        sum(part(launch, chip, False, gap).seconds for launch in stock.of_kernel(kernel, problem, chip))
+        for kernel in (quantized._vector(problem, device, version), quantized._matrix(problem, device, version))
+    )
+    return vector, matrix
+
+
+def _with(chip: SimulatedChip, constants: Constants) -> SimulatedChip:
     return replace(chip, constants=constants)
 
 

@@ -27,7 +27,11 @@ def _kernel(problem: Problem, architecture: str, cores: int, nax: bool, version:
 
 def launches(problem: Problem, chip: SimulatedChip, version: str) -> list[Launch]:
     """What a stock call launches, in order."""
-    k = kernel(problem, chip, version)
+    return of_kernel(kernel(problem, chip, version), problem, chip)
+
+
+def of_kernel(k: StockKernel, problem: Problem, chip: SimulatedChip) -> list[Launch]:
+    """What a kernel of MLX's launches, whether the rules would take it for the problem or not."""
     if k.unit == LANES:
         first = vector.launch(problem, _vector(k, problem), chip.constants)
     else:

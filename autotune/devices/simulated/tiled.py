@@ -93,7 +93,7 @@ def launch(problem: Problem, t: Tile, chip: SimulatedChip) -> Launch:
         requested=tiles * (t.bm * item + t.bn * weight_item),
         steps=-(-depth // (DIRECT_STEP if direct else t.bk)) / t.stages,
         direct=direct,
-        sharp=False,
+        sharp=direct,
     )
 
 

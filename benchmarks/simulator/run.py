@@ -1,0 +1,234 @@
+"""How far the model of Apple's GPUs is from published measurements.
+
+    python benchmarks/simulator/run.py [--cross] [--json FILE]     errors by source, by chip and overall
+    python benchmarks/simulator/run.py --report 3422               ml-explore/mlx #3422 beside the model, row by row
+    python benchmarks/simulator/run.py --report 3553               the same of #3553
+    python benchmarks/simulator/run.py --fit                       fits the constants again and prints them
+
+Errors are absolute values of predicted over published time minus one. Sources with the role ``fit`` are those that the
+constants in ``configs/simulated.yaml`` were fitted to, the others were not looked at by the fit. With ``--cross`` each
+thread's rows are predicted besides with constants that were fitted to all other threads (a minute): then no row is
+predicted by constants that it had a part in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import fit
+import rows
+from rows import FIT, Row, Source
+
+FIVE = ("m3max", "m4pro", "m4max", "m5", "m5max")
+"""The chips that the goals are about."""
+TIE = 0.05
+"""Two times that differ by less are a tie, published or predicted."""
+REPORTS = {
+    "3422": ("mlx-3422-before", "mlx-3422-after"),
+    "3553": ("mlx-3553-op", "mlx-3553-model"),
+}
+
+Predict = Callable[[Source, Row], float]
+
+
+def main() -> None:
+    options = _options()
+    if options.fit:
+        _print_fit()
+    elif options.report:
+        _print_report(options.report)
+    else:
+        found = errors(rows.seconds)
+        crossed = errors(_crossed()) if options.cross else {}
+        _print_errors(found, crossed)
+        _print_ratios()
+        _print_crossovers()
+        _print_left_out()
+        if options.json:
+            options.json.write_text(json.dumps({"errors": found, "crossed": crossed}, indent=1) + "\n", "utf-8")
+
+
+def errors(predict: Predict) -> dict[str, list[float]]:
+    """Signed relative errors by source."""
+    return {
+        source.id: [predict(source, row) / row.seconds - 1 for row in source.rows] for source in rows.sources()
+    }
+
+
+def quantile(values: Iterable[float], share: float) -> float:
+    """The value below which a share of them lies, interpolated; 0 for none."""
+    ordered = sorted(values)
+    if not ordered:
+        return 0.0
+    at = share * (len(ordered) - 1)
+    low = int(at)
+    return ordered[low] + (at - low) * (ordered[min(low + 1, len(ordered) - 1)] - ordered[low])
+
+
+def winner(before: float, after: float) -> str:
+    """Which of two times is the shorter one, or ``tie``."""
+    return "tie" if abs(before / after - 1) < TIE else "after" if after < before else "before"
+
+
+def right_winner(published: tuple[float, float], predicted: tuple[float, float]) -> bool:
+    """Whether the model names the published winner; where one of the two is a tie, no winner is contradicted."""
+    one, other = winner(*published), winner(*predicted)
+    return one == other or (one == "tie" and abs(predicted[0] / predicted[1] - 1) < 2 * TIE)
+
+
+def _crossed() -> Predict:
+    """Predictions by constants that were fitted without the row's thread."""
+    every = rows.sources()
+    constants = {url: fit.fit(source for source in every if source.url != url) for url in {each.url for each in every}}
+    return lambda source, row: rows.seconds(source, row, constants[source.url])
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cross", action="store_true", help="predict each thread by constants fitted without it")
+    parser.add_argument("--report", choices=sorted(REPORTS), help="one thread beside the model")
+    parser.add_argument("--fit", action="store_true", help="fit the constants and print them")
+    parser.add_argument("--json", type=Path, help="keep the errors there")
+    return parser.parse_args()
+
+
+def _print_errors(found: dict[str, list[float]], crossed: dict[str, list[float]]) -> None:
+    head = ["source", "chip", "role", "rows", "median", "p90", "bias"] + (["crossed", "p90"] if crossed else [])
+    lines = []
+    for source in rows.sources():
+        seen = found[source.id]
+        cells = [source.id, source.chip.id, source.role, str(len(seen)), *_summary(seen), _per_cent(median(seen), True)]
+        lines.append(cells + _summary(crossed.get(source.id, [])))
+    _table(head, lines)
+    print()
+    every = rows.sources()
+    groups = {f"all rows, {chip}": [each for each in every if each.chip.id == chip] for chip in FIVE}
+    five = [each for each in every if each.chip.id in FIVE]
+    groups["fitted rows, five chips"] = [each for each in five if each.role == FIT]
+    groups["rows not fitted to, five chips"] = [each for each in five if each.role != FIT]
+    groups["all rows, five chips"] = five
+    lines = []
+    for name, chosen in groups.items():
+        seen = [error for each in chosen for error in found[each.id]]
+        lines.append(
+            [name, str(len(seen)), *_summary(seen)]
+            + _summary([error for each in chosen for error in crossed.get(each.id, [])])
+        )
+    _table(["", "rows", "median", "p90"] + (["crossed", "p90"] if crossed else []), lines)
+
+
+def _summary(signed: Sequence[float]) -> list[str]:
+    if not signed:
+        return []
+    sizes = [abs(error) for error in signed]
+    return [_per_cent(median(sizes)), _per_cent(quantile(sizes, 0.9))]
+
+
+def _print_ratios() -> None:
+    by_source: dict[str, list[float]] = {}
+    for each in rows.ratios():
+        by_source.setdefault(each.source, []).append(rows.ratio(each) / each.ratio - 1)
+    print("\nRatios of two times (not fitted to):")
+    _table(
+        ["source", "rows", "median", "p90", "bias"],
+        [[name, str(len(seen)), *_summary(seen), _per_cent(median(seen), True)] for name, seen in by_source.items()],
+    )
+
+
+def _print_crossovers() -> None:
+    print("\nFirst M at which MLX's matrix-matrix kernel is the faster one (not fitted to):")
+    lines = []
+    for each in rows.crossovers():
+        published = str(each.first) if each.first == each.last else f"{each.first} to {each.last}"
+        shape = f"N={each.problem.n} K={each.problem.k} {each.problem.quantization}"
+        lines.append([each.source, each.chip.id, shape, published, str(rows.crossover(each))])
+    _table(["source", "chip", "shape", "published", "model"], lines)
+
+
+def _print_left_out() -> None:
+    print("\nNot used:")
+    for each in rows.left_out():
+        print(f"  {len(each['urls'])} threads: {each['why']}")
+
+
+def _print_report(name: str) -> None:
+    chosen = [source for source in rows.sources() if source.id in REPORTS[name]]
+    every: list[float] = []
+    for source in chosen:
+        print(f"\n{source.id}: {source.chip.name}, MLX {source.mlx}, {source.timing} ({source.url})")
+        lines = []
+        for row in source.rows:
+            predicted = rows.seconds(source, row)
+            every.append(abs(predicted / row.seconds - 1))
+            lines.append([row.text, _ms(row.seconds), _ms(predicted), _per_cent(predicted / row.seconds - 1, True)])
+        _table(["products", "published", "model", "error"], lines)
+    print(f"\nmedian error {_per_cent(median(every))}, 90th percentile {_per_cent(quantile(every, 0.9))}")
+    if name == "3422":
+        _print_winners(*chosen)
+    else:
+        _print_steps(chosen[0])
+
+
+def _print_winners(before: Source, after: Source) -> None:
+    right = 0
+    for one, other in zip(before.rows, after.rows):
+        published = one.seconds, other.seconds
+        predicted = rows.seconds(before, one), rows.seconds(after, other)
+        agrees = right_winner(published, predicted)
+        right += agrees
+        if not agrees:
+            print(f"winner differs: {one.text}: published {winner(*published)}, model {winner(*predicted)}")
+    print(f"right winner in {right} of {len(before.rows)} rows ({_per_cent(right / len(before.rows))})")
+
+
+def _print_steps(source: Source) -> None:
+    """What a third row costs over a second one, and what a second one costs over one."""
+    lines = []
+    for at in range(0, len(source.rows), 4):
+        block = source.rows[at : at + 4]
+        published = [row.seconds for row in block]
+        predicted = [rows.seconds(source, row) for row in block]
+        problem = block[0].terms[0][1]
+        steps = [_per_cent(times[2] / times[1] - 1, True) for times in (published, predicted)]
+        lines.append([f"N={problem.n} K={problem.k}", *steps])
+    print("\nM = 3 over M = 2:")
+    _table(["shape", "published", "model"], lines)
+
+
+def _print_fit() -> None:
+    constants = fit.fit(source for source in rows.sources() if source.role == FIT)
+    current = fit.chips.constants()
+    _table(
+        ["constant", "plausible", "in use", "fitted"],
+        [
+            [name, f"{start:g}", f"{getattr(current, name):g}", f"{getattr(constants, name):g}"]
+            for name, (start, _) in fit.PRIOR.items()
+        ],
+    )
+
+
+def _per_cent(value: float, signed: bool = False) -> str:
+    return f"{100 * value:+.1f} %" if signed else f"{100 * value:.1f} %"
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.3f} ms" if seconds < 0.01 else f"{1e3 * seconds:.1f} ms"
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
+    """A table in Markdown, padded so that it reads as text too."""
+    widths = [max(len(str(line[at])) for line in [head, *lines] if at < len(line)) for at in range(len(head))]
+    for number, line in enumerate([head, *lines]):
+        print("| " + " | ".join(f"{cell!s:<{width}}" for cell, width in zip(line, widths)) + " |")
+        if number == 0:
+            print("| " + " | ".join("-" * width for width in widths) + " |")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
