@@ -23,12 +23,12 @@ class Simulation:
     """
 
     def __init__(self, name: str, cores: int, mlx: str, load: str, out: Optional[Path]) -> None:
-        from .. import paths
-        from ..devices.simulated import chip, model
+        from .. import machine, paths
+        from ..devices.simulated import chip
         from ..stock_rules import versions
 
         self.chip = chip.get(name, cores)
-        self.mlx = mlx or model.NEWEST
+        self.mlx = mlx or machine.mlx_version()
         versions.parse(self.mlx)
         self.load = load
         self.path = out or paths.user_data() / "simulated" / f"{self.chip.id}-simulated.csv"

@@ -78,7 +78,9 @@ def register(app: typer.Typer) -> None:
             if not chip:
                 raise UsageError("--simulate needs a chip", "such as --chip m5max")
             if device or storage or fresh:
-                raise UsageError("--simulate takes no --device, --storage or --fresh", "it keeps nothing between sweeps")
+                raise UsageError(
+                    "--simulate takes no --device, --storage or --fresh", "it keeps nothing between sweeps"
+                )
         elif mlx or cores or out:
             raise UsageError("--mlx, --cores and --out are for --simulate", "leave them out, or add --simulate")
         name = effort or ("quick" if quick or simulate else "standard")

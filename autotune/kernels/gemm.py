@@ -91,7 +91,7 @@ class Gemm(Family):
     def constraints(self, problem: Problem) -> Iterable[Constraint]:
         item = ITEM_BYTES[problem.dtype]
         tile = ("bm", "bn", "bk", "wm", "wn", "wk")
-        return [*constraints(problem), (tile, lambda *sizes: _registers(*sizes, item) <= MOST_REGISTERS)]
+        return [*constraints(problem), (tile, lambda *sizes: _registers(item, *sizes) <= MOST_REGISTERS)]
 
     def threadgroup_bytes(self, config: Config, item_bytes: int = 4) -> int:
         """Threadgroup memory that a config takes for elements of that size: a tile may lie either way in it."""
@@ -187,10 +187,10 @@ def tiles_fit(config: Config) -> bool:
 def registers(config: Config, item_bytes: int) -> int:
     """About how many registers of 32 bits a thread needs at once: for results, fragments of operands, and its elements
     of the next tiles."""
-    return int(_registers(*(int(config[name]) for name in ("bm", "bn", "bk", "wm", "wn", "wk")), item_bytes))
+    return int(_registers(item_bytes, *(int(config[name]) for name in ("bm", "bn", "bk", "wm", "wn", "wk"))))
 
 
-def _registers(bm: Any, bn: Any, bk: Any, wm: Any, wn: Any, wk: Any, item_bytes: int) -> Any:
+def _registers(item_bytes: int, bm: Any, bn: Any, bk: Any, wm: Any, wn: Any, wk: Any) -> Any:
     down, across = bm // wm // FRAGMENT, bn // wn // FRAGMENT
     elements = 2 * (down + across) + (bm + bn) * bk // (LANES * wm * wn * wk)
     return 2 * down * across + -(-elements * item_bytes // 4)

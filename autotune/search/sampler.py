@@ -178,7 +178,7 @@ Choices = dict[str, dict[str, list[Any]]]
 def suggest(trial: Trial, choices: Choices) -> Route:
     """The trial's route, asked for parameter by parameter: ``kernel``, then the kernel's own as ``pad.multiple``."""
     name = trial.suggest_categorical("kernel", list(choices))
-    config = {
+    config: dict[str, Any] = {
         parameter: trial.suggest_categorical(f"{name}.{parameter}", values)
         for parameter, values in choices[name].items()
     }

@@ -12,11 +12,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
+from rows import Row, Source, seconds
 
 from autotune.devices.simulated import chip as chips
 from autotune.devices.simulated.chip import Constants
-
-from rows import Row, Source, seconds
 
 PRIOR: dict[str, tuple[float, float]] = {
     "matrix": (0.96, 0.05),

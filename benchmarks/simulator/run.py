@@ -56,9 +56,7 @@ def main() -> None:
 
 def errors(predict: Predict) -> dict[str, list[float]]:
     """Signed relative errors by source."""
-    return {
-        source.id: [predict(source, row) / row.seconds - 1 for row in source.rows] for source in rows.sources()
-    }
+    return {source.id: [predict(source, row) / row.seconds - 1 for row in source.rows] for source in rows.sources()}
 
 
 def quantile(values: Iterable[float], share: float) -> float:
@@ -116,10 +114,8 @@ def _print_errors(found: dict[str, list[float]], crossed: dict[str, list[float]]
     lines = []
     for name, chosen in groups.items():
         seen = [error for each in chosen for error in found[each.id]]
-        lines.append(
-            [name, str(len(seen)), *_summary(seen)]
-            + _summary([error for each in chosen for error in crossed.get(each.id, [])])
-        )
+        other = [error for each in chosen for error in crossed.get(each.id, [])]
+        lines.append([name, str(len(seen)), *_summary(seen), *_summary(other)])
     _table(["", "rows", "median", "p90"] + (["crossed", "p90"] if crossed else []), lines)
 
 

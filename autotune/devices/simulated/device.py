@@ -35,9 +35,7 @@ class SimulatedDevice:
         self.chip = chip
         self.version = version
         self.noise = noise
-        self.machine = Machine(
-            "gpu", "metal", chip.name, chip.architecture, chip.cores, chip.nax, "simulated", version
-        )
+        self.machine = Machine("gpu", "metal", chip.name, chip.architecture, chip.cores, chip.nax, "simulated", version)
 
     def open(self, problem: Problem, seed: int, load: str) -> SimulatedSession:
         if load not in LOADS:

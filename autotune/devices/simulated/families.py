@@ -23,7 +23,9 @@ def launches(problem: Problem, chip: SimulatedChip, route: Route) -> list[Launch
     Raises :class:`UsageError` for a kernel that needs neural accelerators on a chip without.
     """
     if KERNELS[route.kernel].nax and not chip.nax:
-        raise UsageError(f"{chip.name} has no neural accelerators that {route.kernel} could run on", "take another kernel")
+        raise UsageError(
+            f"{chip.name} has no neural accelerators that {route.kernel} could run on", "take another kernel"
+        )
     return BY_NAME[route.kernel](problem, chip, route)
 
 
@@ -96,7 +98,17 @@ def _tiles(problem: Problem, chip: SimulatedChip, route: Route, **rest: object) 
         axis for axis, size, tile in zip("MNK", (problem.m, problem.n, problem.k), (bm, bn, bk)) if size % tile
     )
     tile = tiled.Tile(
-        route.kernel, bm, bn, bk, wm, wn, wk, split=split, partition=partition, ragged=edges, **rest  # type: ignore[arg-type]
+        route.kernel,
+        bm,
+        bn,
+        bk,
+        wm,
+        wn,
+        wk,
+        split=split,
+        partition=partition,
+        ragged=edges,
+        **rest,  # type: ignore[arg-type]
     )
     found = [tiled.launch(problem, tile, chip)]
     if split > 1:

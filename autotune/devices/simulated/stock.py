@@ -76,5 +76,3 @@ def _tile(k: StockKernel, problem: Problem) -> tiled.Tile:
         ragged=k.ragged,
         partial_item=DTYPES[problem.dtype] if quantized else 4,
     )
-
-

@@ -61,9 +61,7 @@ def launch(problem: Problem, t: Tile, chip: SimulatedChip) -> Launch:
     staged = t.bm * t.staged_x + t.bn * t.staged_w
     direct = not staged
     # Without barriers, a simdgroup that lies wholly beyond M or N does nothing.
-    rows, columns = (
-        (_whole(p.m, t.bm, down), _whole(p.n, t.bn, across)) if direct else (tiles_m * t.bm, tiles_n * t.bn)
-    )
+    rows, columns = (_whole(p.m, t.bm, down), _whole(p.n, t.bn, across)) if direct else (tiles_m * t.bm, tiles_n * t.bn)
     products = float(rows) * columns * p.k * p.batch
     share = rows * columns / (tiles_m * t.bm * tiles_n * t.bn)
     tiles = float(groups) * depth * share
