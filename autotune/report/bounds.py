@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from ..devices.simulated import model
@@ -119,7 +120,7 @@ def _at(problem: Problem, chip: SimulatedChip, version: str, m: int) -> AtM:
 def _crossings(every: Sequence[AtM]) -> tuple[Crossing, ...]:
     return tuple(
         Crossing(each.m, before.rules, each.rules, before.kernel, each.kernel)
-        for before, each in zip(every, every[1:])
+        for before, each in pairwise(every)
         if (before.rules, before.kernel) != (each.rules, each.kernel)
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def _hand_overs(axes: Any, rows: list[AtM], highest: float) -> None:
     """A line where another kernel takes over, with the kernels' names."""
     heights = (1.08 * highest, 1.02 * highest)  # names of short stretches stand above each other
     axes.text(rows[0].m, heights[0], rows[0].kernel, fontsize=8)
-    changes = [(before, each) for before, each in zip(rows, rows[1:]) if before.kernel != each.kernel]
+    changes = [(before, each) for before, each in pairwise(rows) if before.kernel != each.kernel]
     for number, (before, each) in enumerate(changes, 1):
         at = (before.m + each.m) / 2
         axes.axvline(at, color="black", linewidth=0.8, linestyle=":")

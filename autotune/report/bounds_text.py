@@ -22,8 +22,8 @@ def text(b: Bounds) -> list[Any]:
     first = p.parts[0]
     kernels = ", ".join(dict.fromkeys(part.launch.name for part in p.parts))
     said = (
-        f"Stock at M={b.problem.m}: {_us(p.seconds)} us in {tables.count(len(p.parts), 'launch').replace('launchs', 'launches')}"
-        f" ({kernels}; {first.launch.groups} threadgroups, {first.launch.groups / chip.cores:.3g} a core, "
+        f"Stock at M={b.problem.m}: {_us(p.seconds)} us in {len(p.parts)} launch{'es' if len(p.parts) > 1 else ''} "
+        f"({kernels}; {first.launch.groups} threadgroups, {first.launch.groups / chip.cores:.3g} a core, "
         f"{first.waves:.3g} waves). Its largest bound is {unit_name(p.rules)}."
     )
     parts: list[Any] = [title, tables.styled(said, ""), "", _at_m(b), "", *_by_m(b)]

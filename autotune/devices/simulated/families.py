@@ -1,7 +1,7 @@
 """Our own Metal kernels as launches: their configs in the words of ``vector`` and ``tiled``.
 
-Nothing here was fitted to these kernels, which were never timed on Metal: they are taken to spend on each operation what
-MLX's kernels spend on it.
+Nothing here was fitted to these kernels, which were never timed on Metal: they are taken to spend on each operation
+what MLX's kernels spend on it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from ...errors import UsageError
 from ...kernels import KERNELS, Route
 from ...kernels.family import LANES as SIMD_WIDTH
+from ...kernels.family import tiles as steps_of
 from ...problem import DTYPES, Problem
 from . import tiled, vector
 from .chip import SimulatedChip
@@ -93,7 +94,7 @@ def _qmm_nax(problem: Problem, chip: SimulatedChip, route: Route) -> list[Launch
 def _tiles(problem: Problem, chip: SimulatedChip, route: Route, **rest: object) -> list[Launch]:
     bm, bn, bk, wm, wn, split = _numbers(route, "bm", "bn", "bk", "wm", "wn", "split_k")
     wk = int(route.config.get("wk", 1))
-    partition = -(-(-(-problem.k // split)) // bk) * bk
+    partition = steps_of(problem.k, split * bk) * bk
     edges = "".join(
         axis for axis, size, tile in zip("MNK", (problem.m, problem.n, problem.k), (bm, bn, bk)) if size % tile
     )

@@ -126,10 +126,8 @@ def _exposed(launch: Launch, chip: SimulatedChip, alone: float, per_core: float,
     near = c.step_direct_us if launch.direct else c.step_us
     far = 0.0 if hot and launch.weights + launch.other <= chip.cache_bytes else c.far_us
     others = min(launch.resident, max(1.0, per_core))
-    if launch.direct:
-        busy = alone / launch.simdgroups * (others * launch.simdgroups - 1)
-    else:
-        busy = alone * (others - 1)
+    together = launch.simdgroups if launch.direct else 1
+    busy = alone / together * (others * together - 1)
     return max(0.0, (near + far) * 1e-6 - busy / launch.steps)
 
 
