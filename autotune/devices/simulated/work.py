@@ -134,9 +134,9 @@ def _exposed(launch: Launch, chip: SimulatedChip, alone: float, per_core: float,
 def _places(launch: Launch, chip: SimulatedChip, hot: bool) -> tuple[float, float]:
     """Bytes from memory and bytes from the last-level cache. What was written or read a moment ago is in the cache if
     all of it fits; weights only where the caller says that they were used a moment ago."""
-    footprint = launch.other + (launch.weights if hot else 0.0)
-    fits = footprint <= chip.cache_bytes
-    read = (0.0 if hot and fits else launch.weights) + (0.0 if fits else launch.other)
+    fits = launch.other <= chip.cache_bytes
+    kept = hot and launch.other + launch.weights <= chip.cache_bytes
+    read = (0.0 if kept else launch.weights) + (0.0 if fits else launch.other)
     cached = launch.weights + launch.other - read
     return read + (0.0 if fits else (chip.constants.write - 1) * launch.written), cached
 

@@ -1,0 +1,100 @@
+"""The simulator's benchmark: its rows, its fit, and the goals that the model has to keep."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "benchmarks" / "simulator"
+
+
+@pytest.fixture(scope="module")
+def run():
+    """The benchmark's main module, imported as its command does."""
+    sys.path.insert(0, str(FOLDER))
+    yield importlib.import_module("run")
+    sys.path.remove(str(FOLDER))
+    for name in ("run", "rows", "fit"):
+        sys.modules.pop(name, None)
+
+
+class TestGoals:
+    def test_rows_that_were_not_fitted_to(self, run):
+        found = run.errors(run.rows.seconds)
+        seen = [
+            abs(error)
+            for source in run.rows.sources()
+            if source.role == run.rows.HELD_OUT and source.chip.id in run.FIVE
+            for error in found[source.id]
+        ]
+        assert len(seen) >= 80
+        assert median(seen) <= 0.20
+        assert run.quantile(seen, 0.9) <= 0.50
+
+    def test_the_first_report(self, run):
+        before, after = (source for source in run.rows.sources() if source.id in run.REPORTS["3422"])
+        errors = [abs(run.rows.seconds(s, row) / row.seconds - 1) for s in (before, after) for row in s.rows]
+        assert median(errors) <= 0.20
+        right = [
+            run.right_winner(
+                (one.seconds, other.seconds), (run.rows.seconds(before, one), run.rows.seconds(after, other))
+            )
+            for one, other in zip(before.rows, after.rows)
+        ]
+        assert sum(right) / len(right) >= 0.90
+
+    def test_the_second_report(self, run):
+        chosen = [source for source in run.rows.sources() if source.id in run.REPORTS["3553"]]
+        errors = [abs(run.rows.seconds(s, row) / row.seconds - 1) for s in chosen for row in s.rows]
+        assert median(errors) <= 0.15
+
+
+class TestRows:
+    def test_each_is_read_and_every_role_is_there(self, run):
+        sources = run.rows.sources()
+        assert {source.role for source in sources} == {"fit", "held-out"}
+        assert all(row.seconds > 0 and row.terms for source in sources for row in source.rows)
+        assert len({source.id for source in sources}) == len(sources)
+
+    def test_a_count_stands_for_so_many_products(self, run):
+        source = next(each for each in run.rows.sources() if each.id == "mlx-3852-model")
+        assert source.rows[0].terms[0][0] == 303
+
+    def test_ratios_crossovers_and_what_is_left_out(self, run):
+        assert all(run.rows.ratio(each) > 0 for each in run.rows.ratios())
+        assert [run.rows.crossover(each) for each in run.rows.crossovers()].count(13) >= 7
+        assert all(each["why"] and each["urls"] for each in run.rows.left_out())
+
+
+class TestWinner:
+    def test_near_times_are_a_tie(self, run):
+        assert [run.winner(1, each) for each in (1.04, 0.9, 1.2)] == ["tie", "after", "before"]
+
+    def test_a_published_tie_allows_a_small_difference(self, run):
+        assert run.right_winner((1.0, 1.0), (1.08, 1.0))
+        assert not run.right_winner((1.0, 1.0), (1.2, 1.0))
+        assert not run.right_winner((1.0, 1.2), (1.2, 1.0))
+
+
+def test_the_fit_gives_the_constants_that_are_in_use(run):
+    fitted = run.fit.fit(source for source in run.rows.sources() if source.role == run.rows.FIT)
+    for name in run.fit.PRIOR:
+        assert getattr(fitted, name) == pytest.approx(getattr(run.fit.chips.constants(), name), rel=0.02), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--report", "3422"], ["--report", "3553"], ["--fit"]])
+def test_the_command(options):
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "run.py"), *options],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(("|", "\nmlx-"))
