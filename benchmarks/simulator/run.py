@@ -108,6 +108,7 @@ def _print_errors(found: dict[str, list[float]], crossed: dict[str, list[float]]
     every = rows.sources()
     groups = {f"all rows, {chip}": [each for each in every if each.chip.id == chip] for chip in FIVE}
     five = [each for each in every if each.chip.id in FIVE]
+    groups["all rows, other chips"] = [each for each in every if each.chip.id not in FIVE]
     groups["fitted rows, five chips"] = [each for each in five if each.role == FIT]
     groups["rows not fitted to, five chips"] = [each for each in five if each.role != FIT]
     groups["all rows, five chips"] = five

@@ -4,12 +4,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from report.builders import timed
 from rich.console import Console
 
 from autotune.devices.simulated import chip
 from autotune.problem import Problem
 from autotune.report import bounds, bounds_plot, bounds_text, tables
+from report.builders import timed
 
 FAMILY = "quantized_matmul N=13824 K=5120 f16 affine-b4-g64 nt"
 PROBLEM = Problem.parse(FAMILY.replace(" N", " M=3 N", 1))

@@ -1,12 +1,13 @@
 """The model's predictions: what must hold whatever the constants are, and what the published steps look like."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from autotune.devices.simulated import chip, families, model
 from autotune.errors import UsageError
-from autotune.kernels import KERNELS, STOCK, Route
+from autotune.kernels import KERNELS, Route
 from autotune.problem import Problem
 from autotune.search import space
 
@@ -101,7 +102,7 @@ class TestTheStepAtThreeRows:
         times = [seconds(WIDE.format(m), version="0.31.1") for m in range(1, 7)]
         assert times[1] / times[0] < 1.08
         assert times[2] / times[1] > 1.25
-        rises = [after - before for before, after in zip(times[2:], times[3:])]
+        rises = [after - before for before, after in pairwise(times[2:])]
         assert max(rises) / min(rises) < 1.05
 
     def test_sharing_the_unpacked_weight_takes_most_of_it_away(self):
