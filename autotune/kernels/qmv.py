@@ -19,7 +19,9 @@ dense weights); AWQ's and Marlin's small-batch kernels unpack once for all rows 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from typing import Any
 
 import mlx.core as mx
 
@@ -70,6 +72,14 @@ class Qmv(Family):
             and self.threadgroup_bytes(config) <= THREADGROUP_BYTES
             and split * LANES * values < 2 * problem.k
         )
+
+    def constraints(self, problem: Problem) -> Iterable[tuple[tuple[str, ...], Callable[..., Any]]]:
+        return [
+            (("v",), lambda v: v <= problem.m + 1),
+            (("simdgroups", "split"), lambda simdgroups, split: simdgroups % split == 0),
+            (("v", "rows", "values"), lambda v, rows, values: v * (values + rows) <= MOST_REGISTERS),
+            (("split", "values"), lambda split, values: split * LANES * values < 2 * problem.k),
+        ]
 
     def threadgroup_bytes(self, config: Config) -> int:
         """Threadgroup memory that a config takes."""
