@@ -155,47 +155,56 @@ def _print_left_out() -> None:
 
 
 def _print_report(name: str) -> None:
-    chosen = [source for source in rows.sources() if source.id in REPORTS[name]]
-    every: list[float] = []
-    for source in chosen:
-        print(f"\n{source.id}: {source.chip.name}, MLX {source.mlx}, {source.timing} ({source.url})")
-        lines = []
-        for row in source.rows:
-            predicted = rows.seconds(source, row)
-            every.append(abs(predicted / row.seconds - 1))
-            lines.append([row.text, _ms(row.seconds), _ms(predicted), _per_cent(predicted / row.seconds - 1, True)])
-        _table(["products", "published", "model", "error"], lines)
-    print(f"\nmedian error {_per_cent(median(every))}, 90th percentile {_per_cent(quantile(every, 0.9))}")
+    one, other = (next(source for source in rows.sources() if source.id == id_) for id_ in REPORTS[name])
+    print(f"ml-explore/mlx #{name}: {one.chip.name}, {one.url}\n")
     if name == "3422":
-        _print_winners(*chosen)
+        _print_splits(one, other)
     else:
-        _print_steps(chosen[0])
+        _print_rows(one, other)
+    sizes = [abs(rows.seconds(source, row) / row.seconds - 1) for source in (one, other) for row in source.rows]
+    print(f"\nmedian error {_per_cent(median(sizes))}, 90th percentile {_per_cent(quantile(sizes, 0.9))}")
 
 
-def _print_winners(before: Source, after: Source) -> None:
-    right = 0
+def _print_splits(before: Source, after: Source) -> None:
+    """#3422: (M x K @ K x M) @ M x K, before and after split-K shapes reached the accelerators, milliseconds."""
+    lines, right = [], 0
     for one, other in zip(before.rows, after.rows):
         published = one.seconds, other.seconds
         predicted = rows.seconds(before, one), rows.seconds(after, other)
         agrees = right_winner(published, predicted)
         right += agrees
-        if not agrees:
-            print(f"winner differs: {one.text}: published {winner(*published)}, model {winner(*predicted)}")
-    print(f"right winner in {right} of {len(before.rows)} rows ({_per_cent(right / len(before.rows))})")
+        problem = one.terms[0][1]
+        times = [_ms(seconds) for pair in zip(published, predicted) for seconds in pair]
+        winners = f"{winner(*published)}, {winner(*predicted)}" + ("" if agrees else " (differs)")
+        lines.append([f"{problem.m}x{problem.k}", *times, winners])
+    _table(["M x K", "before, ms", "model", "after, ms", "model", "faster: published, model"], lines)
+    print(f"\nright winner in {right} of {len(before.rows)} rows ({_per_cent(right / len(before.rows))})")
 
 
-def _print_steps(source: Source) -> None:
-    """What a third row costs over a second one, and what a second one costs over one."""
+def _print_rows(op: Source, whole: Source) -> None:
+    """#3553: four shapes at M = 1 to 4, and a whole model at M = 1 to 6, milliseconds."""
     lines = []
-    for at in range(0, len(source.rows), 4):
-        block = source.rows[at : at + 4]
-        published = [row.seconds for row in block]
-        predicted = [rows.seconds(source, row) for row in block]
+    for at in range(0, len(op.rows), 4):
+        block = op.rows[at : at + 4]
         problem = block[0].terms[0][1]
-        steps = [_per_cent(times[2] / times[1] - 1, True) for times in (published, predicted)]
-        lines.append([f"N={problem.n} K={problem.k}", *steps])
-    print("\nM = 3 over M = 2:")
-    _table(["shape", "published", "model"], lines)
+        for kind, times in (
+            ("published", [row.seconds for row in block]),
+            ("model", [rows.seconds(op, row) for row in block]),
+        ):
+            step = _per_cent(times[2] / times[1] - 1, True)
+            lines.append([f"N={problem.n} K={problem.k}", kind, *map(_ms, times), step])
+    _table(["shape", "", "M=1, ms", "M=2", "M=3", "M=4", "M=3 over M=2"], lines)
+    print("\nA whole model of 27e9 weights, taken as 381 products of the two wide shapes:\n")
+    published = [row.seconds for row in whole.rows]
+    predicted = [rows.seconds(whole, row) for row in whole.rows]
+    head = ["", *(f"M={number}, ms" for number in range(1, len(published) + 1)), "M=3 over M=2"]
+    _table(
+        head,
+        [
+            [kind, *map(_ms, times), _per_cent(times[2] / times[1] - 1, True)]
+            for kind, times in (("published", published), ("model", predicted))
+        ],
+    )
 
 
 def _print_fit() -> None:
@@ -215,7 +224,8 @@ def _per_cent(value: float, signed: bool = False) -> str:
 
 
 def _ms(seconds: float) -> str:
-    return f"{1e3 * seconds:.3f} ms" if seconds < 0.01 else f"{1e3 * seconds:.1f} ms"
+    """Milliseconds, without the unit."""
+    return f"{1e3 * seconds:.3f}" if seconds < 0.01 else f"{1e3 * seconds:.1f}"
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:

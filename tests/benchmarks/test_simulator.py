@@ -97,4 +97,4 @@ def test_the_command(options):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(("|", "\nmlx-"))
+    assert done.stdout.startswith(("|", "ml-explore"))
