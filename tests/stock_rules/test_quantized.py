@@ -22,7 +22,7 @@ from .calls import quantized, stock
 )
 def test_around_vector_limit(device, size, limit):
     below, at, above = (stock(quantized(m, size, size), device).name for m in (limit - 1, limit, limit + 1))
-    assert below in ("qmv_wide", "qmv_fast")
+    assert below.startswith("qmv")
     assert at.startswith("qmm")
     assert above.startswith("qmm")
 
