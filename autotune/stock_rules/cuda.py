@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from ..errors import UsageError
 from ..problem import Problem
 from .device import StockDevice
@@ -135,7 +137,7 @@ def _kernel(
         rows=bm,
         lanes=lanes,
         grid=grid,
-        busy=grid[0] * grid[1] * grid[2],
+        busy=prod(grid),
         threads=threads,
         partition=problem.k,
         launches=launches,

@@ -5,6 +5,8 @@ mlx/backend/metal/matmul.cpp and kernels/gemv.h.
 
 from __future__ import annotations
 
+from math import prod
+
 from ..problem import Problem
 from .device import StockDevice
 from .kernel import LANES, StockKernel, ceil_div, ragged
@@ -83,7 +85,7 @@ def wide(problem: Problem) -> StockKernel:
         rows=rows,
         lanes=lanes,
         grid=grid,
-        busy=grid[0] * grid[1] * grid[2],
+        busy=prod(grid),
         threads=32 * (lanes // 8),
         partition=k,
         ragged=ragged(m, n, k, bm, 4, bk),

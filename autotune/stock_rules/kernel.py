@@ -9,6 +9,10 @@ LANES, MATRIX_UNIT, NAX_UNIT = "lanes", "simdgroup_matrix", "nax"
 """What multiplies: each lane for itself, the simdgroup's 8x8 matrix instructions, the neural accelerators."""
 
 
+Tile = tuple[int, int, int, int, int]
+"""bm, bn, bk, wm, wn of a kernel in tiles."""
+
+
 @dataclass(frozen=True)
 class StockKernel:
     """The kernel that MLX takes for one problem, and the work that it launches.

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from ..problem import Problem
 from .device import StockDevice
-from .kernel import NAX_UNIT, StockKernel, ceil_div, ragged
+from .kernel import NAX_UNIT, StockKernel, Tile, ceil_div, ragged
 from .operands import TYPE_NAMES, letters
 from .versions import NAX_LARGE, NAX_ROUTING, Version
-
-Tile = tuple[int, int, int, int, int]
-"""bm, bn, bk, wm, wn."""
 
 LARGE: Tile = (128, 128, 512, 4, 4)
 SMALL: Tile = (64, 64, 256, 2, 2)

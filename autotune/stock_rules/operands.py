@@ -6,8 +6,6 @@ from ..problem import Problem
 
 TYPE_NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 """A dtype in the names of dense kernels."""
-PACKED_TYPE_NAMES = {"f32": "float", "f16": "float16_t", "bf16": "bfloat16_t"}
-"""A dtype in the names of quantized kernels."""
 
 
 def transposed(problem: Problem) -> tuple[bool, bool]:

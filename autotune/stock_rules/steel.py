@@ -5,14 +5,13 @@ mlx/backend/metal/matmul.cpp and kernels/steel/gemm/gemm.h.
 
 from __future__ import annotations
 
+from math import prod
+
 from ..problem import DTYPES, Problem
 from .device import StockDevice
-from .kernel import MATRIX_UNIT, StockKernel, ceil_div, ragged
+from .kernel import MATRIX_UNIT, StockKernel, Tile, ceil_div, ragged
 from .operands import TYPE_NAMES, letters, transposed
 from .versions import WIDE_SPLITK, Version
-
-Tile = tuple[int, int, int, int, int]
-"""bm, bn, bk, wm, wn."""
 
 SQUARE: Tile = (64, 64, 16, 2, 2)
 SQUARE_HALF: Tile = (64, 64, 16, 1, 2)
@@ -57,7 +56,7 @@ def fused(problem: Problem, device: StockDevice) -> StockKernel:
         rows=bm,
         lanes=1,
         grid=grid,
-        busy=grid[0] * grid[1] * grid[2],
+        busy=prod(grid),
         threads=32 * wm * wn,
         partition=k,
         threadgroup_bytes=_threadgroup_bytes(problem, shape),
@@ -89,7 +88,7 @@ def split(problem: Problem, version: Version) -> StockKernel:
         rows=bm,
         lanes=1,
         grid=grid,
-        busy=grid[0] * grid[1] * grid[2],
+        busy=prod(grid),
         threads=32 * wm * wn,
         split_k=parts,
         partition=k // 16 // parts * 16,

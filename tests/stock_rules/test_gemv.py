@@ -23,6 +23,7 @@ def test_rows_and_passes_of_gemv_wide(m, rows, lanes, passes):
     assert (kernel.name, kernel.rows, kernel.bm, kernel.lanes) == ("gemv_wide", rows, rows, lanes)
     assert (kernel.grid, kernel.threads, kernel.wn) == ((passes, 1024, 1), lanes * 4, lanes // 8)
     assert kernel.symbol == f"gemv_wide_float16_nv{rows}_kl{lanes}"
+    assert "N" not in kernel.ragged
 
 
 @pytest.mark.parametrize(("n", "lanes"), [(64, 32), (65, 16)])
