@@ -19,6 +19,7 @@ from .pad import Pad
 from .qmm import Qmm
 from .qmm_nax import QmmNax
 from .qmv import Qmv
+from .qmv_mma import QmvMma
 from .split_k import SplitK
 from .stock import Stock
 from .upcast import Upcast
@@ -27,7 +28,7 @@ KERNELS: dict[str, Kernel] = {
     kernel.name: kernel
     for kernel in (
         *(Stock(), Pad(), Chunk(), Dequantize(), SplitK(), FoldK(), Upcast()),
-        *(Qmv(), Qmm(), QmmNax(), Gemv(), Gemm(), GemmNax()),
+        *(Qmv(), QmvMma(), Qmm(), QmmNax(), Gemv(), Gemm(), GemmNax()),
     )
 }
 

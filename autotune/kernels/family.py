@@ -57,7 +57,7 @@ class Family(Kernel):
     """A Metal kernel of our own. Subclasses define ``legal`` and one of ``dense``, ``addmm`` and ``quantized`` for each
     op that they serve; these get arrays whose shapes are checked already, and a :class:`Settled` config."""
 
-    backends: tuple[str, ...] = ("metal",)
+    backends: tuple[str, ...] = ("metal", "cuda")
     searched = True
     rounded: tuple[str, ...] | None = ()
     texts: tuple[str, ...] = ()

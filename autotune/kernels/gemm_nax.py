@@ -66,6 +66,7 @@ class GemmNax(Family):
     name = "gemm_nax"
     summary = "dense tiled kernel on the neural accelerators, with split-K and the addmm epilogue"
     ops = ("matmul", "addmm")
+    backends = ("metal",)
     nax = True
     side = "matrix"
     texts = ("reduce", "nax", "gemm_nax")

@@ -142,4 +142,4 @@ def _prepared(
     names = ("sizes", "x", "b", *(("factors", "c") if epilogue else ()))
     program = launch.program(Gemv.texts, constants, names, ("y",), contiguous=False, math_mode=config["math"])
     groups = tiles(n, teams * config["width"])
-    return program, (LANES, simdgroups * groups, tiles(m, config["v"])), (LANES, simdgroups, 1)
+    return program, (LANES * groups, simdgroups, tiles(m, config["v"])), (LANES, simdgroups, 1)

@@ -1,4 +1,4 @@
-"""The one door to ``mx.fast.metal_kernel``: programs are made once, launches go through here.
+"""The one door to ``mx.fast.metal_kernel`` and ``mx.fast.cuda_kernel``: programs are made once, launches go through here.
 
 A program is the text of a kernel with its constants filled in. MLX joins and hashes the whole source at every call, so
 comments and indentation are taken out of the text when it is loaded, and what does not change between calls (kernel
@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 import mlx.core as mx
+
+from . import cuda
 
 MSL = Path(__file__).parent / "msl"
 BODY = "//! body"
@@ -100,9 +102,20 @@ def run(
     return outs
 
 
-@cache
 def kernel(program: Program) -> Any:
-    """MLX's kernel object for the program."""
+    """MLX's kernel object for the program and the GPU that this MLX is built for. Raises what MLX raises where it has
+    none."""
+    return cuda_kernel(program) if _on_cuda() else metal_kernel(program)
+
+
+@cache
+def _on_cuda() -> bool:
+    return bool(mx.cuda.is_available())
+
+
+@cache
+def metal_kernel(program: Program) -> Any:
+    """The program in Metal's language."""
     # Only what differs from MLX's default is passed: the keyword is younger than the oldest MLX that is served.
     options: dict[str, Any] = {}
     if program.math_mode != "safe":
@@ -115,6 +128,20 @@ def kernel(program: Program) -> Any:
         header=program.header,
         ensure_row_contiguous=program.contiguous,
         **options,
+    )
+
+
+@cache
+def cuda_kernel(program: Program) -> Any:
+    """The program in CUDA, which has no math modes: NVRTC's default honours infinities and NaNs and reorders nothing."""
+    header, body = cuda.header(program.header), cuda.body(program.body, program.inputs)
+    return mx.fast.cuda_kernel(
+        name=cuda.name(program.name, header, body),
+        input_names=list(program.inputs),
+        output_names=list(program.outputs),
+        source=body,
+        header=header,
+        ensure_row_contiguous=program.contiguous,
     )
 
 

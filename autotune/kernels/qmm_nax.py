@@ -50,6 +50,7 @@ class QmmNax(Family):
     name = "qmm_nax"
     summary = "quantized tiled kernel on the neural accelerators, with split-K"
     ops = ("quantized_matmul",)
+    backends = ("metal",)
     nax = True
     side = "matrix"
     rounded = ("weights",)

@@ -9,7 +9,8 @@ Cost model: ceil(M / v) passes; a pass takes the larger of weight bytes / bandwi
 
 Parameters: ``v``, rows of x that share an unpacked weight; ``rows`` of w for each simdgroup, which share the loads of
 x; ``simdgroups`` in a threadgroup; ``split``, how many of them share K; ``values`` of a row that a lane takes at once;
-``stage``, whether x goes through threadgroup memory; ``math``, Metal's math mode.
+``stage``, whether x goes through threadgroup memory; ``wide``, whether x and w are read 16 bytes at a time where they
+are aligned to that; ``math``, Metal's math mode.
 
 Serves transposed weights of all of MLX's modes and any M; made for M up to 16.
 
@@ -33,8 +34,10 @@ from .family import LANES, MATH, THREADGROUP_BYTES, THREADS, TYPES, Family, Sett
 MOST_ROWS = 64
 """Rows of x beyond which a matrix-vector kernel is not worth measuring."""
 MOST_REGISTERS = 96
-"""Values of x and sums that a lane may hold, v * (values + rows): beyond, registers spill to memory. An Apple GPU's
-thread has 128 registers of 32 bits at full occupancy of 1,024 threads per core slot; unpacking needs the rest."""
+"""Registers of 32 bits that a lane may use for x, weights and sums. An Apple GPU's thread is assumed to have 128 before
+fewer simdgroups fit on a core; addresses and unpacking need the rest."""
+CHUNK = 8
+"""Values of each row of x that a lane holds at a time (``qmv.metal``)."""
 
 
 class Qmv(Family):
@@ -43,7 +46,7 @@ class Qmv(Family):
     ops = ("quantized_matmul",)
     smooth = True
     side = "vector"
-    texts = ("packs", "qmv")
+    texts = ("packs", "words", "qmv")
     parameters = {
         "v": Parameter(1, 16),
         "rows": Parameter(1, 8),
@@ -51,12 +54,13 @@ class Qmv(Family):
         "split": Parameter(1, 16),
         "values": Parameter(8, 32),
         "stage": Parameter(0, 1),
+        "wide": Parameter(0, 1),
         "math": MATH,
     }
 
     def legal(self, problem: Problem, config: Config) -> bool:
         q = problem.quantization
-        v, rows, simdgroups, split, values, _ = _numbers(config)
+        v, rows, simdgroups, split, values, stage, wide = _numbers(config)
         return (
             q is not None
             and problem.layout == "nt"
@@ -68,7 +72,8 @@ class Qmv(Family):
             and q.group_size % values == 0
             and simdgroups % split == 0
             and simdgroups * LANES <= THREADS
-            and v * (values + rows) <= MOST_REGISTERS
+            and registers(config, q.bits) <= MOST_REGISTERS
+            and not (stage and wide)
             and self.threadgroup_bytes(config) <= THREADGROUP_BYTES
             and split * LANES * values < 2 * problem.k
         )
@@ -83,7 +88,7 @@ class Qmv(Family):
 
     def threadgroup_bytes(self, config: Config) -> int:
         """Threadgroup memory that a config takes."""
-        v, rows, simdgroups, split, values, stage = _numbers(config)
+        v, rows, simdgroups, split, values, stage, _ = _numbers(config)
         staged = 4 * v * split * values * LANES if stage else 0
         return staged + (4 * simdgroups * v * rows if split > 1 else 0)
 
@@ -94,6 +99,12 @@ class Qmv(Family):
             (launch.sizes(m, n, k), x, w, scales) if biases is None else (launch.sizes(m, n, k), x, w, scales, biases)
         )
         return launch.run(program, inputs, grid, threadgroup, ((*x.shape[:-1], n),), (x.dtype,), stream)[0]
+
+
+def registers(config: Config, bits: int) -> int:
+    """About how many registers of 32 bits a lane needs at once: x, sums of a pack and of all, packs, scales, biases."""
+    v, rows, _, _, values, _, _ = _numbers(config)
+    return v * (CHUNK + 1) + 2 * v * rows + rows * (tiles(values * bits, 32) + 2)
 
 
 def _numbers(config: Config) -> list[int]:
@@ -117,4 +128,4 @@ def _prepared(
     )
     inputs = ("sizes", "x", "w", "scales", *(("biases",) if mode == "affine" else ()))
     program = launch.program(Qmv.texts, constants, inputs, ("y",), math_mode=config["math"])
-    return program, (LANES, simdgroups * groups, tiles(m, config["v"])), (LANES, simdgroups, 1)
+    return program, (LANES * groups, simdgroups, tiles(m, config["v"])), (LANES, simdgroups, 1)

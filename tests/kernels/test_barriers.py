@@ -34,8 +34,8 @@ GEMM = "matmul M=20 N=40 K=128 f32 nn"
 QMV = "quantized_matmul M=3 N=9 K=1024 f16 affine-b4-g32 nt"
 CASES: dict[str, tuple[Case, ...]] = {
     "qmv": (
-        (QMV, "qmv v=2 rows=2 simdgroups=4 split=2 values=8 stage=1 math=safe"),
-        (QMV, "qmv v=2 rows=2 simdgroups=4 split=2 values=8 stage=0 math=safe"),
+        (QMV, "qmv v=2 rows=2 simdgroups=4 split=2 values=8 stage=1 wide=0 math=safe"),
+        (QMV, "qmv v=2 rows=2 simdgroups=4 split=2 values=8 stage=0 wide=1 math=safe"),
     ),
     # The table's layout is nn and the operands' nt, so that a threadgroup goes over several groups of columns.
     "qmm": (
@@ -61,6 +61,7 @@ CASES: dict[str, tuple[Case, ...]] = {
             "gemm_nax bm=32 bn=64 bk=64 wm=2 wn=2 fm=16 fn=32 fk=16 run=4 relaxed=0 split_k=1 swizzle=1",
         ),
     ),
+    "qmv_mma": ((QMV, "qmv_mma v=8 rows=8 simdgroups=4 split=2 flight=2"),),
     "gemv": (("matmul M=2 N=300 K=64 f32 nn", "gemv v=2 outputs=1 simdgroups=4 split=2 values=2 lanes=32 math=safe"),),
 }
 

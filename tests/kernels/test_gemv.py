@@ -171,8 +171,8 @@ class TestLaunch:
 
     def test_the_grid_covers_the_columns_of_the_tuned_layout(self):
         # 4 simdgroups of 2 teams: nt has 2 columns for each team, nn 4 lanes of 2.
-        assert self.launched("matmul M=5 N=77 K=130 f16 nt", CONFIGS[0]).grid == (32, 4 * 20, 2)
-        assert self.launched("matmul M=5 N=77 K=130 f16 nn", CONFIGS[0]).grid == (32, 4 * 5, 2)
+        assert self.launched("matmul M=5 N=77 K=130 f16 nt", CONFIGS[0]).grid == (32 * 20, 4, 2)
+        assert self.launched("matmul M=5 N=77 K=130 f16 nn", CONFIGS[0]).grid == (32 * 5, 4, 2)
 
     def test_one_program_serves_every_shape(self):
         first, other = (self.launched(f"matmul M={m} N=77 K=130 f16 nt", CONFIGS[0]) for m in (2, 7))

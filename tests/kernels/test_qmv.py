@@ -17,8 +17,8 @@ from .packed import QUANTIZATIONS, UNIT_ROUNDOFF, Recorder, config, of, product
 
 QMV = Qmv()
 SCHEDULES = ("in-order", "reverse", "random-1", "random-2", "check")
-# v, rows, simdgroups, split, values, stage
-CONFIGS = ("3 4 4 2 8 1", "1 2 2 1 16 0", "2 1 3 3 8 0", "4 3 2 2 16 1", "5 1 1 1 8 1", "2 8 8 4 8 0")
+# v, rows, simdgroups, split, values, stage, wide
+CONFIGS = ("3 4 4 2 8 1 0", "1 2 2 1 16 0 1", "2 1 3 3 8 0 1", "4 3 2 2 16 1 0", "5 1 1 1 8 1 0", "2 8 8 4 8 0 1")
 DTYPES = tuple(UNIT_ROUNDOFF)
 
 
@@ -43,7 +43,7 @@ def test_every_quantization(number, quantization, host):
 def test_every_dtype(dtype, quantization, host):
     inputs = product(f"quantized_matmul M=3 N=6 K=256 {dtype} {quantization} nt")
     with host("random-1"):
-        inputs.check(run(inputs, "2 4 2 2 16 0"))
+        inputs.check(run(inputs, "2 4 2 2 16 0 1"))
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -62,14 +62,14 @@ def test_ragged_shapes_in_every_schedule(chosen, schedule, host):
 def test_packs_that_straddle_words(bits, values, host):
     inputs = product(f"quantized_matmul M=2 N=4 K=320 f32 affine-b{bits}-g64 nt")
     with host("check"):
-        inputs.check(run(inputs, f"2 2 2 2 {values} 0"))
+        inputs.check(run(inputs, f"2 2 2 2 {values} 0 1"))
 
 
 @pytest.mark.parametrize("lead", [(6,), (1, 6), (2, 3), (3, 1, 2)])
 def test_leading_axes(lead, host):
     inputs = product("quantized_matmul M=6 N=7 K=128 f16 affine-b4-g64 nt")
     with host("in-order"):
-        inputs.check(run(inputs, "2 2 2 1 8 0", inputs.x.reshape(*lead, 128)), lead)
+        inputs.check(run(inputs, "2 2 2 1 8 0 1", inputs.x.reshape(*lead, 128)), lead)
 
 
 def test_slices_and_strides(host):
@@ -80,7 +80,7 @@ def test_slices_and_strides(host):
     for x in (larger.x[2:6], larger.x[1:9:2], mx.concatenate([larger.x] * 2, axis=1)[2:6, 1::2], larger.x[::-1][:4]):
         inputs = of(problem, x, weights)
         with host("check"):
-            inputs.check(run(inputs, "3 2 2 1 8 0"))
+            inputs.check(run(inputs, "3 2 2 1 8 0 1"))
 
 
 @pytest.mark.parametrize("stage", [0, 1])
@@ -89,7 +89,7 @@ def test_a_row_that_is_not_finite_stays_alone(value, stage, host):
     inputs = product("quantized_matmul M=4 N=5 K=96 f32 affine-b4-g32 nt")
     x = mx.where(mx.arange(4)[:, None] == 2, value, inputs.x)
     with host("in-order"):
-        y = np.array(run(inputs, f"3 2 2 2 8 {stage}", x))
+        y = np.array(run(inputs, f"3 2 2 2 8 {stage} {1 - stage}", x))
     assert not np.isfinite(y[2]).any()
     inputs.check(mx.array(np.where(np.arange(4)[:, None] == 2, inputs.exact, y).astype(np.float32)))
 
@@ -105,7 +105,7 @@ def test_extreme_scales(quantization, scales, host):
     new = mx.broadcast_to(mx.array(scales, mx.uint8)[:, None], old.shape)
     inputs = of(drawn.problem, drawn.x, (w, mx.contiguous(new)))
     with host("in-order"):
-        inputs.check(run(inputs, "2 1 1 1 16 0"))
+        inputs.check(run(inputs, "2 1 1 1 16 0 1"))
 
 
 def test_every_code_of_e4m3(host):
@@ -116,7 +116,7 @@ def test_every_code_of_e4m3(host):
     weights = (mx.array(codes.view(np.uint32)), mx.full((256, 1), 127, mx.uint8))
     inputs = of(problem, mx.ones((1, 32)), weights)
     with host("in-order"):
-        y = np.array(run(inputs, "1 4 1 1 8 0"))[0]
+        y = np.array(run(inputs, "1 4 1 1 8 0 1"))[0]
     nan = [0x7F, 0xFF]
     assert np.isnan(y[nan]).all()
     assert np.array_equal(np.delete(y, nan), np.delete(inputs.exact[0], nan))
@@ -128,7 +128,7 @@ def test_a_scale_that_is_not_a_number(negative, host):
     w, old = drawn.weights
     scales = mx.where(mx.arange(2)[:, None] == 1, mx.array(0x7F | negative, mx.uint8), old)
     with host("in-order"):
-        y = np.array(run(of(drawn.problem, drawn.x, (w, scales)), "1 2 1 1 8 0"))
+        y = np.array(run(of(drawn.problem, drawn.x, (w, scales)), "1 2 1 1 8 0 1"))
     assert np.isnan(y[0, 1])
     assert abs(y[0, 0] - drawn.exact[0, 0]) <= drawn.bound[0, 0]
 
@@ -136,16 +136,16 @@ def test_a_scale_that_is_not_a_number(negative, host):
 @pytest.mark.parametrize(
     ("text", "chosen"),
     [
-        ("quantized_matmul M=4 N=64 K=512 f16 affine-b4-g64 nn", "4 4 4 1 8 0"),
-        ("quantized_matmul M=4 N=64 K=512 f16 affine-b1-g64 nt", "4 4 4 1 8 0"),
-        ("quantized_matmul M=4 N=64 K=512 B=2 f16 affine-b4-g64 nt", "4 4 4 1 8 0"),
-        ("quantized_matmul M=65 N=64 K=512 f16 affine-b4-g64 nt", "4 4 4 1 8 0"),
-        ("quantized_matmul M=4 N=64 K=512 f16 affine-b4-g64 nt", "6 4 4 1 8 0"),
-        ("quantized_matmul M=4 N=64 K=512 f16 affine-b4-g64 nt", "4 4 4 1 12 0"),
-        ("quantized_matmul M=4 N=64 K=512 f16 nvfp4-b4-g16 nt", "4 4 4 1 32 0"),
-        ("quantized_matmul M=4 N=64 K=512 f16 affine-b4-g64 nt", "4 4 4 3 8 0"),
-        ("quantized_matmul M=4 N=64 K=512 f16 affine-b4-g64 nt", "4 4 8 8 8 0"),
-        ("quantized_matmul M=16 N=64 K=512 f16 affine-b4-g64 nt", "16 4 4 1 8 0"),
+        ("quantized_matmul M=4 N=64 K=512 f16 affine-b4-g64 nn", "4 4 4 1 8 0 1"),
+        ("quantized_matmul M=4 N=64 K=512 f16 affine-b1-g64 nt", "4 4 4 1 8 0 1"),
+        ("quantized_matmul M=4 N=64 K=512 B=2 f16 affine-b4-g64 nt", "4 4 4 1 8 0 1"),
+        ("quantized_matmul M=65 N=64 K=512 f16 affine-b4-g64 nt", "4 4 4 1 8 0 1"),
+        ("quantized_matmul M=4 N=64 K=512 f16 affine-b4-g64 nt", "6 4 4 1 8 0 1"),
+        ("quantized_matmul M=4 N=64 K=512 f16 affine-b4-g64 nt", "4 4 4 1 12 0 1"),
+        ("quantized_matmul M=4 N=64 K=512 f16 nvfp4-b4-g16 nt", "4 4 4 1 32 0 1"),
+        ("quantized_matmul M=4 N=64 K=512 f16 affine-b4-g64 nt", "4 4 4 3 8 0 1"),
+        ("quantized_matmul M=4 N=64 K=512 f16 affine-b4-g64 nt", "4 4 8 8 8 0 1"),
+        ("quantized_matmul M=16 N=64 K=512 f16 affine-b4-g64 nt", "16 4 4 1 8 0 1"),
     ],
 )
 def test_what_is_illegal(text, chosen):
@@ -153,18 +153,18 @@ def test_what_is_illegal(text, chosen):
 
 
 def test_threadgroup_memory_is_what_the_kernel_declares():
-    assert QMV.threadgroup_bytes(config(QMV, "4 4 4 1 8 0")) == 0
-    assert QMV.threadgroup_bytes(config(QMV, "3 4 4 2 8 1")) == 4 * (3 * 2 * 8 * 32 + 4 * 3 * 4)
+    assert QMV.threadgroup_bytes(config(QMV, "4 4 4 1 8 0 1")) == 0
+    assert QMV.threadgroup_bytes(config(QMV, "3 4 4 2 8 1 0")) == 4 * (3 * 2 * 8 * 32 + 4 * 3 * 4)
     problem = Problem.parse("quantized_matmul M=8 N=64 K=65536 f16 affine-b4-g64 nt")
-    assert not QMV.accepts(problem, config(QMV, "8 1 8 8 8 1"))
-    assert QMV.threadgroup_bytes(config(QMV, "8 1 8 8 8 1")) > THREADGROUP_BYTES
+    assert not QMV.accepts(problem, config(QMV, "8 1 8 8 8 1 0"))
+    assert QMV.threadgroup_bytes(config(QMV, "8 1 8 8 8 1 0")) > THREADGROUP_BYTES
 
 
 def test_one_program_for_all_shapes():
     seen = Recorder()
     with launch.through(seen):
         for m, n, k in ((1, 8, 64), (5, 8, 64), (40, 333, 1024)):
-            run(product(f"quantized_matmul M={m} N={n} K={k} f16 affine-b4-g64 nt"), "4 4 4 1 8 0")
+            run(product(f"quantized_matmul M={m} N={n} K={k} f16 affine-b4-g64 nt"), "4 4 4 1 8 0 1")
     assert len({asked.program for asked in seen.launches}) == 1
     program = seen.launches[0].program
     assert len(program.header) + len(program.body) < 8192

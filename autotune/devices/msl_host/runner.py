@@ -13,7 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from ...kernels.launch import Launch, Program
-from ...kernels.launch import kernel as kernel_of
+from ...kernels.launch import metal_kernel as kernel_of
 from .host import Array, Bits, MslHost
 from .record import record
 

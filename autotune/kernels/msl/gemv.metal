@@ -27,7 +27,7 @@
   threadgroup float partial[SIMDGROUPS][V][OUTPUTS][LANES];
 #endif
 
-  for (int group = threadgroup_position_in_grid.y; group * TEAMS * width < N; group += threadgroups_per_grid.y) {
+  for (int group = threadgroup_position_in_grid.x; group * TEAMS * width < N; group += threadgroups_per_grid.x) {
     const int n0 = (group * TEAMS + team) * width + column * OUTPUTS;
     float acc[V][OUTPUTS];
 #pragma unroll

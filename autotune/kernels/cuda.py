@@ -1,0 +1,52 @@
+"""Metal's texts as CUDA: what a header can say is in ``msl/cuda.h``, and these few rules rewrite the rest.
+
+A text that keeps to Metal's words in that header, declares threadgroup arrays in the kernel's body alone, and names
+them in the declaration (``threadgroup float tile[8];``) needs nothing else.
+
+MLX finds compiled CUDA kernels by their name, in its process and on disk (``jit_module.cpp``), whatever their source:
+so a name has the source's hash in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+MSL = Path(__file__).parent / "msl"
+INCLUDES: Mapping[str, str] = {"metal_simdgroup_matrix": "cuda_simdgroup_matrix.h"}
+"""Metal's headers that have a counterpart here. The others are part of ``cuda.h``."""
+BASE = "cuda.h"
+
+_INCLUDE = re.compile(r"^#include <(\w+)>$", re.MULTILINE)
+_SHARED = re.compile(r"\bthreadgroup (?=[\w ]+ \w+\[)")
+_OTHER = re.compile(r"\bthreadgroup ")
+
+
+def header(source: str) -> str:
+    """A program's header: Metal's includes give way to ours, and ``threadgroup`` of pointers to nothing."""
+    names = [INCLUDES[name] for name in _INCLUDE.findall(source) if name in INCLUDES]
+    return "\n".join((*map(_words, (BASE, *names)), _OTHER.sub("", _INCLUDE.sub("", source))))
+
+
+def body(source: str, inputs: Iterable[str]) -> str:
+    """A kernel's body: threadgroup arrays become ``__shared__``; shapes and strides, which MLX passes as arrays in
+    CUDA, become the pointers that they are in Metal."""
+    source = _OTHER.sub("", _SHARED.sub("__shared__ ", source))
+    return re.sub(r"\b((?:" + "|".join(map(re.escape, inputs)) + r")_(?:shape|strides))\b", r"\1.data()", source)
+
+
+def name(base: str, *sources: str) -> str:
+    """The program's name with the hash of its sources in it."""
+    digest = hashlib.sha256("\n".join(sources).encode()).hexdigest()
+    return base + "_" + digest[:16]
+
+
+@cache
+def _words(file: str) -> str:
+    """A header of ours without comments."""
+    from .launch import short
+
+    return short((MSL / file).read_text("utf-8"))
