@@ -17,7 +17,7 @@ from autotune.devices.simulated.chip import Constants, SimulatedChip
 from autotune.devices.simulated.model import predict
 from autotune.devices.simulated.work import part
 from autotune.problem import Problem
-from autotune.stock_rules import StockDevice, quantized, versions
+from autotune.stock_rules import StockDevice, qmm, qmv, versions
 from autotune.yamlfile import check_keys, load
 
 PATH = Path(__file__).parent / "published.yaml"
@@ -148,7 +148,7 @@ def both_sides(problem: Problem, chip: SimulatedChip, mlx: str) -> tuple[float, 
     gap = chip.constants.launch_us * 1e-6
     vector, matrix = (
         sum(part(launch, chip, False, gap).seconds for launch in stock.of_kernel(kernel, problem, chip))
-        for kernel in (quantized._vector(problem, device, version), quantized._matrix(problem, device, version))
+        for kernel in (qmv.kernel(problem, device, version), qmm.kernel(problem, device, version))
     )
     return vector, matrix
 

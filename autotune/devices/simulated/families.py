@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...errors import UsageError
-from ...kernels import KERNELS, Route
+from ...kernels import KERNELS, Route, qmv_mma
+from ...kernels import qmv as qmv_
 from ...kernels.family import LANES as SIMD_WIDTH
 from ...kernels.family import tiles as steps_of
 from ...problem import DTYPES, Problem
 from . import tiled, vector
 from .chip import SimulatedChip
-from .work import NAX, Launch
+from .work import MATRIX, NAX, Launch
 
 
 def launches(problem: Problem, chip: SimulatedChip, route: Route) -> list[Launch]:
@@ -32,6 +33,7 @@ def launches(problem: Problem, chip: SimulatedChip, route: Route) -> list[Launch
 
 def _qmv(problem: Problem, chip: SimulatedChip, route: Route) -> list[Launch]:
     v, rows, simdgroups, split, values, stage = _numbers(route, "v", "rows", "simdgroups", "split", "values", "stage")
+    assert problem.quantization is not None
     staged = 4 * v * split * values * SIMD_WIDTH if stage else 0
     shape = vector.Vector(
         "qmv",
@@ -42,8 +44,27 @@ def _qmv(problem: Problem, chip: SimulatedChip, route: Route) -> list[Launch]:
         simdgroups,
         split,
         staged=bool(stage),
-        registers=vector.SPARE_REGISTERS + v * (values + rows),
+        registers=vector.SPARE_REGISTERS + qmv_.registers(route.config, problem.quantization.bits),
         threadgroup_bytes=staged + (4 * simdgroups * v * rows if split > 1 else 0),
+    )
+    return [vector.launch(problem, shape, chip.constants)]
+
+
+def _qmv_mma(problem: Problem, chip: SimulatedChip, route: Route) -> list[Launch]:
+    v, rows, simdgroups, split, flight = _numbers(route, "v", "rows", "simdgroups", "split", "flight")
+    q = problem.quantization
+    assert q is not None
+    shape = vector.Vector(
+        "qmv_mma",
+        v,
+        rows,
+        rows * (simdgroups // split),
+        flight * q.group_size,
+        simdgroups,
+        split,
+        unit=MATRIX,
+        registers=vector.SPARE_REGISTERS + qmv_mma.registers(route.config, q.group_size, q.bits),
+        threadgroup_bytes=4 * simdgroups * v * rows if split > 1 else 0,
     )
     return [vector.launch(problem, shape, chip.constants)]
 
@@ -124,6 +145,7 @@ def _numbers(route: Route, *names: str) -> list[int]:
 
 BY_NAME: dict[str, Callable[[Problem, SimulatedChip, Route], list[Launch]]] = {
     "qmv": _qmv,
+    "qmv_mma": _qmv_mma,
     "gemv": _gemv,
     "gemm": _gemm,
     "qmm": _qmm,

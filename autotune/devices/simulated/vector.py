@@ -24,7 +24,8 @@ class Vector:
 
     ``rows`` of x share a pass over the weights; a lane has ``columns`` of C, which share its loads of x; ``lanes``
     threads share a sum over ``depth`` elements of K a step; ``groups`` threadgroups of ``simdgroups`` have ``width``
-    columns each, and ``split`` simdgroups of them share K.
+    columns each, and ``split`` simdgroups of them share K. ``unit`` multiplies: the lanes, or the matrix unit, to
+    which a simdgroup then brings ``columns`` of C at once.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Vector:
     split: int = 1
     partitions: int = 1
     staged: bool = False
+    unit: str = LANES
     registers: float = SPARE_REGISTERS
     threadgroup_bytes: int = 0
 
@@ -51,8 +53,10 @@ def launch(problem: Problem, v: Vector, c: Constants) -> Launch:
     weights = float(across * v.width * min(depth, _padded(p.k, 32)) * p.batch)
     rows = passes * v.rows
     groups = passes * across * p.batch * v.partitions
-    loading = c.load_x / v.columns if q else c.load_x / v.columns + c.load_x / VECTOR_LOAD / v.rows
-    tasks = [Task("multiplying", LANES, rows * weights * c.multiply), Task("loading", LANES, rows * weights * loading)]
+    loading = (c.load_x if v.unit == LANES else c.fragment) / v.columns
+    loading += 0.0 if q else c.load_x / VECTOR_LOAD / v.rows
+    multiplying = rows * weights * (c.multiply if v.unit == LANES else 1.0)
+    tasks = [Task("multiplying", v.unit, multiplying), Task("loading", LANES, rows * weights * loading)]
     if q:
         tasks.insert(0, Task("unpacking", LANES, passes * weights * c.unpack(q.mode, q.bits)))
     out = p.m * p.n * p.batch * (item if v.partitions == 1 else 4 * v.partitions)
