@@ -57,6 +57,23 @@ class TestSweep:
         assert document["source"] == "simulated"
         assert len(document["problems"]) == 2
 
+    def test_record_writes_whole_spaces(self, tmp_path):
+        dense = "matmul M=2 N=64 K=64 f16 nt"
+        folder = tmp_path / "spaces"
+        run(
+            "sweep",
+            "--chip",
+            "m4max",
+            "--simulate",
+            "--problem",
+            dense,
+            "--out",
+            tmp_path / "x.csv",
+            "--record",
+            folder,
+        )
+        assert list(folder.iterdir())
+
     def test_a_dry_run_counts_the_chips_own_routes(self):
         with_nax, without = (
             json.loads(run("sweep", "--chip", chip, "--simulate", "--problem", PROBLEM, "--dry-run", "--json").stdout)
@@ -106,6 +123,18 @@ class TestExplain:
         document = json.loads(run("explain", PROBLEM, "--chip", "m4pro", "--json").stdout)
         assert document["model"]["simulated"] is True
         assert document["route"] == "stock"
+
+    def test_measured_times_stand_beside_the_model(self, csv, tmp_path):
+        """Rows as a sweep on the chip itself would leave them."""
+        measured = tmp_path / "m5max.csv"
+        measured.write_text(csv.read_text().replace(",simulated\n", ",measured\n"))
+        assert {row.source for row in results.read(measured)} == {"measured"}
+        assert run("export", "--from-csv", measured).exit_code == 0
+        done = run("explain", PROBLEM, "--table", measured.with_suffix(".json"), "--mlx", "0.31.1")
+        assert "measured us" in done.stdout
+        assert "Model of the Apple M5 Max (40 GPU cores" in done.stdout
+        document = json.loads(run("explain", PROBLEM, "--table", measured.with_suffix(".json"), "--json").stdout)
+        assert [each["m"] for each in document["model"]["by_m"] if each["measured_us"]] == [3, 9]
 
     def test_other_chips_have_no_model(self):
         assert json.loads(run("explain", PROBLEM, "--chip", "h100", "--json").stdout)["model"] is None
