@@ -170,6 +170,7 @@ def document(b: Bounds) -> dict[str, Any]:
         },
         "mlx": b.version,
         "predicted_us": _us(p.seconds),
+        "evaluated_us": _us(p.seconds + b.chip.evaluate),
         "rules": p.rules,
         "bounds_us": {name: _us(seconds) for name, seconds in p.bounds.items()},
         "arithmetic_us": {what: _us(seconds) for what, seconds in p.tasks.items()},

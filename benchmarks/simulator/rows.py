@@ -80,9 +80,9 @@ class Crossover:
 
 
 @cache
-def sources() -> tuple[Source, ...]:
-    """All tables of times. Raises :class:`UsageError` for a key or a problem that is not understood."""
-    return tuple(_source(raw) for raw in load(PATH)["times"])
+def sources(path: Path = PATH) -> tuple[Source, ...]:
+    """All tables of times in a file of this form. Raises :class:`UsageError` for what is not understood."""
+    return tuple(_source(raw) for raw in load(path)["times"])
 
 
 @cache

@@ -1,6 +1,7 @@
 """How far the model of Apple's GPUs is from published measurements.
 
     python benchmarks/simulator/run.py [--cross] [--json FILE]     errors by source, by chip and overall
+    python benchmarks/simulator/run.py --published FILE            the same of rows of your own, like published.yaml
     python benchmarks/simulator/run.py --report 3422               ml-explore/mlx #3422 beside the model, row by row
     python benchmarks/simulator/run.py --report 3553               the same of #3553
     python benchmarks/simulator/run.py --fit                       fits the constants again and prints them
@@ -44,19 +45,21 @@ def main() -> None:
     elif options.report:
         _print_report(options.report)
     else:
-        found = errors(rows.seconds)
-        crossed = errors(_crossed()) if options.cross else {}
-        _print_errors(found, crossed)
-        _print_ratios()
-        _print_crossovers()
-        _print_left_out()
+        sources = rows.sources(options.published or rows.PATH)
+        found = errors(rows.seconds, sources)
+        crossed = errors(_crossed(sources), sources) if options.cross else {}
+        _print_errors(sources, found, crossed)
+        if not options.published:
+            _print_ratios()
+            _print_crossovers()
+            _print_left_out()
         if options.json:
             options.json.write_text(json.dumps({"errors": found, "crossed": crossed}, indent=1) + "\n", "utf-8")
 
 
-def errors(predict: Predict) -> dict[str, list[float]]:
+def errors(predict: Predict, sources: Sequence[Source]) -> dict[str, list[float]]:
     """Signed relative errors by source."""
-    return {source.id: [predict(source, row) / row.seconds - 1 for row in source.rows] for source in rows.sources()}
+    return {source.id: [predict(source, row) / row.seconds - 1 for row in source.rows] for source in sources}
 
 
 def quantile(values: Iterable[float], share: float) -> float:
@@ -80,9 +83,8 @@ def right_winner(published: tuple[float, float], predicted: tuple[float, float])
     return one == other or (one == "tie" and abs(predicted[0] / predicted[1] - 1) < 2 * TIE)
 
 
-def _crossed() -> Predict:
+def _crossed(every: Sequence[Source]) -> Predict:
     """Predictions by constants that were fitted without the row's thread."""
-    every = rows.sources()
     constants = {url: fit.fit(source for source in every if source.url != url) for url in {each.url for each in every}}
     return lambda source, row: rows.seconds(source, row, constants[source.url])
 
@@ -90,22 +92,22 @@ def _crossed() -> Predict:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cross", action="store_true", help="predict each thread by constants fitted without it")
+    parser.add_argument("--published", type=Path, help="rows to judge, instead of those of the repository")
     parser.add_argument("--report", choices=sorted(REPORTS), help="one thread beside the model")
     parser.add_argument("--fit", action="store_true", help="fit the constants and print them")
     parser.add_argument("--json", type=Path, help="keep the errors there")
     return parser.parse_args()
 
 
-def _print_errors(found: dict[str, list[float]], crossed: dict[str, list[float]]) -> None:
+def _print_errors(every: Sequence[Source], found: dict[str, list[float]], crossed: dict[str, list[float]]) -> None:
     head = ["source", "chip", "role", "rows", "median", "p90", "bias"] + (["crossed", "p90"] if crossed else [])
     lines = []
-    for source in rows.sources():
+    for source in every:
         seen = found[source.id]
         cells = [source.id, source.chip.id, source.role, str(len(seen)), *_summary(seen), _per_cent(median(seen), True)]
         lines.append(cells + _summary(crossed.get(source.id, [])))
     _table(head, lines)
     print()
-    every = rows.sources()
     groups = {f"all rows, {chip}": [each for each in every if each.chip.id == chip] for chip in FIVE}
     five = [each for each in every if each.chip.id in FIVE]
     groups["all rows, other chips"] = [each for each in every if each.chip.id not in FIVE]

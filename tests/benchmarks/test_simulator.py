@@ -24,7 +24,7 @@ def run():
 
 class TestGoals:
     def test_rows_that_were_not_fitted_to(self, run):
-        found = run.errors(run.rows.seconds)
+        found = run.errors(run.rows.seconds, run.rows.sources())
         seen = [
             abs(error)
             for source in run.rows.sources()
@@ -63,6 +63,16 @@ class TestRows:
     def test_a_count_stands_for_so_many_products(self, run):
         source = next(each for each in run.rows.sources() if each.id == "mlx-3852-model")
         assert source.rows[0].terms[0][0] == 303
+
+    def test_other_rows_can_be_judged(self, run, tmp_path):
+        file = tmp_path / "mine.yaml"
+        file.write_text(
+            "times:\n- {id: mine, url: none, chip: m4max, cores: 40, mlx: '0.32.1', timing: chained, weights: cold,"
+            " role: held-out, rows: [[0.5, 2 x matmul M=512 N=512 K=512 f16 nn]]}\n"
+        )
+        (source,) = run.rows.sources(file)
+        assert source.rows[0].terms[0][0] == 2
+        assert len(run.errors(run.rows.seconds, [source])["mine"]) == 1
 
     def test_ratios_crossovers_and_what_is_left_out(self, run):
         assert all(run.rows.ratio(each) > 0 for each in run.rows.ratios())
