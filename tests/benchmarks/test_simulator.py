@@ -96,6 +96,14 @@ def test_the_fit_gives_the_constants_that_are_in_use(run):
         assert getattr(fitted, name) == pytest.approx(getattr(run.fit.chips.constants(), name), rel=0.02), name
 
 
+def test_fitted_constants_name_sources_that_they_were_fitted_to(run):
+    fitted = {source.id for source in run.rows.sources() if source.role == run.rows.FIT}
+    for name, (_, _, origin) in run.fit.chips.origins().items():
+        kind, _, named = origin.partition(": ")
+        assert (kind == "fitted") == (name in run.fit.PRIOR), name
+        assert kind != "fitted" or named.startswith("with ") or set(named.split(", ")) <= fitted, name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--report", "3422"], ["--report", "3553"], ["--fit"]])
 def test_the_command(options):
