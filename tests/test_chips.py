@@ -127,7 +127,8 @@ class TestRequire:
             chips.require("M5 Max", "cpu")
         assert raised.value.exit_code == UNFIT == 5
         assert str(raised.value) == (
-            "this machine's cpu is cpu, not m5max: measure on a machine with Apple M5 Max, or leave --chip out"
+            "this machine's cpu is cpu, not m5max: measure on a machine with Apple M5 Max, or leave --chip out, "
+            "or ask a model of it with --simulate"
         )
 
     def test_a_chip_that_does_not_exist_is_wrong_use(self):

@@ -61,11 +61,14 @@ def register(app: typer.Typer) -> None:
                 }
             )
         else:
-            print(f"{path}: {derived.count} routes for {len(derived.families)} families, {routed} of them not stock")
+            said = ", simulated" if derived.header.source == "simulated" else ""
+            families = len(derived.families)
+            print(f"{path}: {derived.count} routes for {families} families, {routed} of them not stock{said}")
             print(f"{path.with_suffix('.csv')}: {len(rows)} results")
             for each in gains(rows):
                 print(f"  {each}")
-        next_step(f"autotune show --table {path}, or in a program: import autotune; autotune.enable()")
+        use = ", or in a program: import autotune; autotune.enable()" if derived.header.source == "measured" else ""
+        next_step(f"autotune show --table {path}{use}")
 
 
 def _rows(from_csv: Path | None, chip: str, load: str, storage: str) -> tuple[list[Result], int]:
@@ -94,7 +97,7 @@ def _rows(from_csv: Path | None, chip: str, load: str, storage: str) -> tuple[li
         local = {chips.here(kind) for kind in ("gpu", "cpu") if machine.has(kind)}
         chip = chip if chip in local else chips.get(chip).id
     for row in every:
-        if row.chip != chip or row.load != load:
+        if row.chip != chip or row.load != load or row.source != "measured":
             continue
         kernel = kernels.KERNELS.get(row.route.split(" ", 1)[0])
         current = kernel and (row.kernel, row.space) == (kernels.fingerprint.of(kernel), space.fingerprint(kernel))

@@ -20,7 +20,9 @@ to order K as the packing wants it is FasterTransformer's, which reorders the we
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from typing import Any
 
 import mlx.core as mx
 
@@ -72,6 +74,14 @@ class QmvMma(Family):
             and self.threadgroup_bytes(config) <= THREADGROUP_BYTES
             and split * flight * q.group_size < 2 * problem.k
         )
+
+    def constraints(self, problem: Problem) -> Iterable[tuple[tuple[str, ...], Callable[..., Any]]]:
+        group = problem.quantization.group_size if problem.quantization else 1
+        return [
+            (("v",), lambda v: (v < problem.m + FRAGMENT) & (problem.m <= MOST_ROWS)),
+            (("simdgroups", "split"), lambda simdgroups, split: simdgroups % split == 0),
+            (("split", "flight"), lambda split, flight: split * flight * group < 2 * problem.k),
+        ]
 
     def threadgroup_bytes(self, config: Config) -> int:
         """Threadgroup memory that a config takes."""

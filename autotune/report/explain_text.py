@@ -43,7 +43,9 @@ def _evidence(e: Explanation) -> dict[str, str]:
         what: f"{tables.speedup(tables.evidence(row))} over stock at M={row.at}{where}; {rounds}",
         "error": f"{row.error:.2g} relative to a float64 reference",
         "state": grade.level + (f": {grade.reason}" if grade.reason else ""),
-        "measured": f"{row.date}, MLX {row.mlx}, {row.os}",
+        "simulated"
+        if e.header and e.header.source == "simulated"
+        else "measured": f"{row.date}, MLX {row.mlx}, {row.os}",
     }
 
 
@@ -63,7 +65,8 @@ def _table(e: Explanation) -> dict[str, str]:
 
 def _measured(e: Explanation, m: Measured) -> list[Any]:
     exact = m.problem == e.problem
-    title = tables.styled(f"Measured at M={m.problem.m}", "bold")
+    simulated = e.header is not None and e.header.source == "simulated"
+    title = tables.styled(f"{'Simulated' if simulated else 'Measured'} at M={m.problem.m}", "bold")
     if not exact:
         title.append(f", the nearest to M={e.problem.m} that was", style="yellow not bold")
     timed, refused = m.timed, m.results[len(m.timed) :]

@@ -51,6 +51,11 @@ def choose(chip: str, path: str) -> Table:
     raise unknown("chip", chip, {*chips.catalogue(), *_ids(folders)})
 
 
+def exists(chip: str) -> bool:
+    """Whether a table of that chip is in reach."""
+    return table.of_chip(_chip_id(chip), (paths.user_tables(), paths.tuned_tables())) is not None
+
+
 def _chip_id(name: str) -> str:
     """The catalogue's id for what the user typed ("M5 Max"); a device that it does not list keeps its own id."""
     try:

@@ -53,7 +53,7 @@ class Router:
     """Looks routes up for one kind of MLX device (``gpu`` or ``cpu``).
 
     ``explicit`` tables were asked for by name: they come first and a fault in them is worth a warning, while shipped
-    tables of other chips are passed over in silence.
+    tables of other chips are passed over in silence. ``simulated`` allows these, and no others, to be simulated ones.
     """
 
     def __init__(self, kind: str, explicit: tuple[Path, ...] = (), simulated: bool = False) -> None:
@@ -140,7 +140,7 @@ class Router:
         if chip.identity != machine.identity:
             reason = f"it is for {_words(*chip.identity[1:])}; this device is {_words(*machine.identity[1:])}"
             return Verdict(str(path), False, f"{reason}: run autotune sweep", kind)
-        if header.source == "simulated" and not self._simulated:
+        if header.source == "simulated" and not (self._simulated and path in self._explicit):
             reason = "its numbers are simulated: run autotune sweep, or ask for it by use_table"
             return Verdict(str(path), False, reason, kind)
         return Verdict(str(path), True, f"{header.source} on this device", kind)

@@ -245,15 +245,20 @@ def peek(path: Path) -> Header:
 
 
 def of_chip(chip: str, folders: Sequence[Path]) -> Path | None:
-    """The first table in the folders whose header names that chip; unreadable files are passed over."""
+    """The first table in the folders whose header names that chip, a measured one if there is any; unreadable files
+    are passed over."""
+    simulated = None
     for folder in folders:
         for path in sorted(folder.glob("*.json")):
             try:
-                if peek(path).chip.id == chip:
-                    return path
+                header = peek(path)
             except TableError:
                 continue
-    return None
+            if header.chip.id == chip and header.source == "measured":
+                return path
+            if header.chip.id == chip:
+                simulated = simulated or path
+    return simulated
 
 
 def load(path: Path) -> Table:

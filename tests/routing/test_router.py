@@ -221,6 +221,14 @@ class TestSimulated:
         switch.use_table(None)
         assert route(ROUTERS.of("cpu"), 3) == "stock"
 
+    def test_asking_for_one_allows_no_other(self, write_table, isolated):
+        write_table({FAMILY: [(1, 9, SPLIT)]}, isolated / "tables" / "here.json", source="simulated")
+        other = FAMILY.replace("N=64", "N=128")
+        switch.use_table(write_table({other: [(1, 7, PAD)]}, source="simulated"), simulated=True)
+        with recorded_warnings():
+            assert route(ROUTERS.of("cpu"), 3) == "stock"
+            assert route(ROUTERS.of("cpu"), 3, other) == PAD
+
     def test_a_simulated_table_of_another_chip_stays_foreign(self, write_table):
         with pytest.raises(TableError, match="this device is"):
             switch.use_table(write_table({FAMILY: [(1, 7, PAD)]}, source="simulated", cores=1000), simulated=True)

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -342,6 +343,14 @@ class TestOfChip:
         assert table.of_chip("m4pro", [two, one]) == two / "a.json"
         assert table.of_chip("m5max", [one, two]) == two / "b.json"
         assert table.of_chip("h100", [one, two, tmp_path / "absent"]) is None
+
+    def test_a_measured_one_goes_before_a_simulated_one(self, tmp_path):
+        simulated = made(id="m5max")
+        simulated = replace(simulated, header=replace(simulated.header, source="simulated"))
+        table.save(simulated, tmp_path / "a.json")
+        assert table.of_chip("m5max", [tmp_path]) == tmp_path / "a.json"
+        table.save(made(id="m5max"), tmp_path / "b.json")
+        assert table.of_chip("m5max", [tmp_path]) == tmp_path / "b.json"
 
 
 class TestTexts:
