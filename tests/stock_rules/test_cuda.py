@@ -81,6 +81,46 @@ def test_hopper_is_told_from_its_neighbours():
     assert cuda(quantized(8, 4098, 64), "sm_90").name == "qmm_naive"
 
 
+@pytest.mark.parametrize(("m", "name"), [(8, "fp_qmv"), (9, "qmv")])
+def test_eight_rows_of_the_other_modes_where_no_tile_takes_k(m, name):
+    assert cuda(quantized(m, 5120, 96, "mxfp4-b4-g32"), "sm_100").name == name
+
+
+@pytest.mark.parametrize(
+    ("quantization", "dtype", "step"),
+    [("affine-b4-g64", "f16", 512), ("affine-b5-g64", "f16", 256), ("affine-b4-g64", "f32", 256)],
+)
+def test_a_warp_makes_an_output(quantization, dtype, step):
+    kernel = cuda(quantized(3, 1004, 5120, quantization, dtype=dtype))
+    assert (kernel.bm, kernel.bn, kernel.bk, kernel.wm, kernel.wn) == (1, 8, step, 1, 8)
+    assert (kernel.grid, kernel.busy, kernel.launches, kernel.ragged) == ((126, 3, 1), 378, 1, "N")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "dtype", "unit"),
+    [
+        ("sm_75", "f16", "lanes"),
+        ("sm_80", "f16", "tensor_cores"),
+        ("sm_80", "f32", "lanes"),
+        ("sm_90", "bf16", "tensor_cores"),
+    ],
+)
+def test_what_multiplies_in_tiles(architecture, dtype, unit):
+    kernel = cuda(quantized(40, 1000, 5120, dtype=dtype), architecture)
+    assert (kernel.name, kernel.unit, kernel.lanes, kernel.launches, kernel.ragged) == ("qmm_naive", unit, 1, 1, "MN")
+
+
+@pytest.mark.parametrize(
+    ("n", "rows"),
+    [(16, 16), (20, 32), (32, 32), (36, 64), (64, 64), (68, 128), (128, 128), (132, 256), (5000, 256)],
+)
+def test_tiles_of_one_group_on_hopper(n, rows):
+    kernel = cuda(quantized(300, n, 64))
+    assert (kernel.name, kernel.bm, kernel.bn, kernel.bk) == ("qmm_sm90", rows, 128, 64)
+    assert kernel.grid == (-(-n // 128), -(-300 // rows), 1)
+    assert (kernel.launches, kernel.ragged) == (3, "M" if n == 128 else "MN")
+
+
 def test_dense_products():
     with pytest.raises(UsageError, match="cuBLAS"):
         cuda("matmul M=8 N=64 K=64 f16 nt")

@@ -75,6 +75,16 @@ def test_threadgroup_memory_of_tiles():
     assert stock(quantized(64, 13824, 5120, "mxfp8-b8-g32", dtype="f32"), "g17s").threadgroup_bytes == 64 * 72 * 2
 
 
+@pytest.mark.parametrize(("n", "by_32", "by_64"), [(64, "true", "true"), (96, "true", "false"), (65, "false", "false")])
+def test_names_say_whether_n_is_aligned(n, by_32, by_64):
+    split = stock(quantized(64, n, 4096), "g16s").symbol
+    assert split == f"affine_qmm_t_splitk_float16_t_gs_64_b_4_alN_{by_32}"
+    plain = stock(quantized(64, n, 64), "g16s").symbol
+    assert plain == f"affine_qmm_t_float16_t_gs_64_b_4_alN_{by_32}_batch_0"
+    nax = stock(quantized(64, n, 64), "g17s").symbol
+    assert nax == f"affine_qmm_t_nax_float16_t_gs_64_b_4_bm64_bn64_bk64_wm2_wn2_alN_{by_64}_batch_0"
+
+
 def test_ragged_axes():
     assert stock(quantized(64, 13824, 5120), "g16s").ragged == ""
     assert stock(quantized(65, 13825, 5120), "g16s").ragged == "MN"

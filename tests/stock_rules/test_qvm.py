@@ -7,11 +7,12 @@ import pytest
 from .calls import quantized, stock
 
 
-@pytest.mark.parametrize(("k", "parts"), [(1024, 8), (8192, 8), (8224, 32), (16384, 32)])
+@pytest.mark.parametrize(("k", "parts"), [(1024, 8), (8192, 8), (8193, 32), (16384, 32)])
 def test_parts_of_qvm(k, parts):
     kernel = stock(quantized(2, 4096, k, layout="nn"), "g16s")
     assert (kernel.split_k, kernel.grid, kernel.launches) == (parts, (2, 64, parts), 2)
     assert kernel.partial_bytes == parts * 2 * 4096 * 2
+    assert kernel.ragged == ("K" if k == 8193 else "")
     assert kernel.extra_bytes == 2 * kernel.partial_bytes
 
 

@@ -158,6 +158,14 @@ def test_limits_by_generation_since_0_32_1(device, before, after):
         assert served[1].startswith("qmm")
 
 
+@pytest.mark.parametrize(
+    ("device", "size", "before"), [("g14s", 4096, 10), ("g13g", 8192, 6), ("g16s", 4096, 12), ("g17s", 8192, 10)]
+)
+def test_limits_of_larger_weights_before_0_32_1(device, size, before):
+    served = [stock(quantized(m, size, size), device, "0.31.1", nax=False).name for m in (before - 1, before)]
+    assert served == ["qmv_fast", "qmm"]
+
+
 def test_qmv_fast_asks_for_less_since_0_32_1():
     for call, before, after in (
         (quantized(1, 4096, 768, "affine-b8-g64"), "qmv", "qmv_fast"),
