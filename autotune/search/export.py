@@ -22,7 +22,7 @@ from ..errors import AutotuneError
 from ..kernels import STOCK, Route
 from ..problem import Family, Problem
 from ..routing.table import Header, Row, Table
-from . import results
+from . import generalize, results
 from .results import Origin, Result
 
 MARGIN = 0.03
@@ -110,12 +110,12 @@ def derive(
         problem = _problem(text)
         if STOCK in found and found[STOCK].status == results.OK:
             families[problem.family].append(Measured(problem, found))
-    routed = {}
+    routed: dict[Family, list[Row]] = {}
     for family in sorted(families):
-        measured = sorted(families[family], key=lambda each: each.problem.m)
+        measured = families[family] = sorted(families[family], key=lambda each: each.problem.m)
         held = _held(incumbent, family)
         choice = choose([_kept(each.ties(margin), held.get(each.problem.m)) for each in measured], measured)
-        routed[str(family)] = [row.as_json() for row in _rows(measured, choice)]
+        routed[family] = _rows(measured, choice)
     noises = [each.noise for family in families.values() for each in family]
     header = Header(
         origin.key,
@@ -125,8 +125,9 @@ def derive(
         margin,
         float(f"{median(noises):.3g}") if noises else 0.0,
         tuple(sorted(workloads)),
+        generalize.bounds(families, routed),
     )
-    return Table(header, routed)
+    return Table(header, {str(family): [row.as_json() for row in found] for family, found in routed.items()})
 
 
 def choose(ties: Sequence[Sequence[Route]], measured: Sequence[Measured]) -> list[Route]:

@@ -325,7 +325,10 @@ class TestExport:
             f"{path}: 2 routes for 1 families, 1 of them not stock",
             f"{measured}: 4 results",
         ]
-        assert ended.out.splitlines()[2:] == ["  pad           1.58x alone over 2 problems, fastest on 1"]
+        gain, head, bound = ended.out.splitlines()[2:]
+        assert gain == "  pad           1.58x alone over 2 problems, fastest on 1"
+        assert head == "shapes that are not tuned:"
+        assert bound.startswith("  quantized_matmul f16 affine-b4-g64 nt: stock; too few of its shapes")
         assert ended.err.startswith(f"next: autotune show --table {path}")
         assert path.is_file()
 
@@ -335,6 +338,9 @@ class TestExport:
         assert document["table"] == str(measured.with_suffix(".json"))
         assert (document["schema"], document["chip"], document["results"]) == (1, "h100", 4)
         assert (document["families"], document["routes"], document["routes_not_stock"]) == (1, 2, 1)
+        assert [(each["class"], each["regret"]) for each in document["neighbours"]] == [
+            ("quantized_matmul f16 affine-b4-g64 nt", None)
+        ]
 
     def test_twice_gives_the_same_bytes(self, call, measured):
         both = []

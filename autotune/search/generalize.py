@@ -1,0 +1,124 @@
+"""How well tuned shapes speak for shapes that nobody measured: found by leaving each of them out in turn.
+
+A left-out shape is routed as :mod:`autotune.routing.neighbours` would route it if it were not in the table, and what
+that route takes is compared with the best that was measured there. Only problems that the rule takes off stock count:
+where it keeps stock it changes nothing, and such problems, however many, would only water the others down.
+
+What is not known counts against the rule. A route without a time at the left-out problem (it was never dealt there, was
+refused for its numbers, or failed) has an unbounded regret: a search passes over a route because its kind looked slow,
+so that those which it left unmeasured are no fair sample. A route that was dropped after one round has a time, and that
+is used.
+
+The bound is distribution-free. Problems of one shape resemble each other, so shapes are the unit: the regret of each of
+n left-out shapes has weight 1 / (n + 1), spread over its problems, and the weight of one more shape, the one that is
+asked about, lies at infinity. The 95 % quantile of that mixture is exceeded by at most 5 % of the problems of a further
+shape, if shapes come as the tuned ones came and the rule does not hang on single shapes (hierarchical conformal
+prediction with the jackknife: Lee, Barber and Willett, "Distribution-free inference with hierarchical data",
+arXiv:2306.06342). With fewer than 19 shapes the quantile is infinite whatever the data say, and nothing is routed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from .. import kernels
+from ..kernels import STOCK, Route
+from ..problem import Family
+from ..routing.neighbours import Bound, Shapes, class_of
+from ..routing.table import Row
+from . import results
+
+if TYPE_CHECKING:
+    from .export import Measured
+
+SHARE = 0.95
+"""The share of problems of further shapes that a bound covers."""
+LEAST_SHAPES = math.ceil(SHARE / (1 - SHARE) - 1e-9)
+"""Left-out shapes below which no bound is finite: 19."""
+
+
+def bounds(measured: Mapping[Family, Sequence[Measured]], rows: Mapping[Family, Sequence[Row]]) -> tuple[Bound, ...]:
+    """A bound for each class of families, by the class's text; ``rows`` are the routes that the measurements give."""
+    classes: dict[str, list[Family]] = defaultdict(list)
+    for family in measured:
+        classes[class_of(str(family))].append(family)
+    return tuple(_bound(class_, sorted(classes[class_]), measured, rows) for class_ in sorted(classes))
+
+
+def _bound(
+    class_: str,
+    families: Sequence[Family],
+    measured: Mapping[Family, Sequence[Measured]],
+    rows: Mapping[Family, Sequence[Row]],
+) -> Bound:
+    left_out = []
+    shapes = Shapes(families)
+    reach, slower = 1.0, 0
+    for family in families:
+        found = shapes.nearest(family)
+        if found is None:
+            continue
+        taken = list(_taken(measured[family], rows[found[0]]))
+        if taken:
+            left_out.append([regret(each, route) for each, route in taken])
+            slower += sum(_timed(each, route) and each.rows[route].speedup < 1 for each, route in taken)
+            reach = max(reach, found[1])
+    losses = [loss for each in left_out for loss in each]
+    bound = quantile(left_out)
+    return Bound(
+        class_,
+        _up(bound, 4) if math.isfinite(bound) else None,
+        _up(reach, 3),
+        len(left_out),
+        len(losses),
+        sum(math.isinf(loss) for loss in losses),
+        slower,
+    )
+
+
+def _taken(problems: Iterable[Measured], rows: Sequence[Row]) -> Iterable[tuple[Measured, Route]]:
+    """The problems that those rows take off stock, with the route, as the router would."""
+    for each in problems:
+        m = each.problem.m
+        row = next((row for row in rows if row.first <= m <= row.last), None)
+        if row is not None and row.route != STOCK and kernels.accepts(row.route, each.problem):
+            yield each, row.route
+
+
+def regret(measured: Measured, route: Route) -> float:
+    """How much longer the route takes than the best measured one, as a ratio minus one; infinite where it has no time.
+
+    Times are compared by their speedups over stock, which are paired. Noise makes the best of many look better than it
+    is, which errs on the side of a larger regret.
+    """
+    if not _timed(measured, route):
+        return math.inf
+    timed = [row.speedup for other, row in measured.rows.items() if other != STOCK and row.status == results.OK]
+    return max(0.0, max([1.0, *timed]) / measured.rows[route].speedup - 1)
+
+
+def quantile(groups: Sequence[Sequence[float]], share: float = SHARE) -> float:
+    """The least value that, over the groups and one more of which nothing is known, covers that share.
+
+    Each group weighs the same, whatever its size. Infinite where the unknown one alone is too heavy.
+    """
+    weighted = sorted((value, 1 / len(group)) for group in groups for value in group)
+    wanted, covered = share * (len(groups) + 1) - 1e-9, 0.0
+    for value, weight in weighted:
+        covered += weight
+        if covered >= wanted:
+            return value
+    return math.inf
+
+
+def _timed(measured: Measured, route: Route) -> bool:
+    row = measured.rows.get(route)
+    return row is not None and row.status in (results.OK, results.PRUNED) and row.speedup > 0
+
+
+def _up(value: float, digits: int) -> float:
+    """Rounded up, so that what is written bounds what was found."""
+    return math.ceil(round(value * 10**digits, 6)) / 10**digits
