@@ -81,9 +81,9 @@ class Neighbour:
     bound: Bound
 
 
-def class_of(family: str) -> str:
-    """A family's text without N and K: shapes of different classes say nothing of each other."""
-    return " ".join(word for word in family.split() if word[:2] not in ("N=", "K="))
+def class_of(text: str) -> str:
+    """A family's or a problem's text without N and K (and M): shapes of different classes say nothing of each other."""
+    return " ".join(word for word in text.split() if word[:2] not in ("M=", "N=", "K="))
 
 
 def factor(a: Family, b: Family) -> float:
