@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING
 
 from .. import kernels
 from ..kernels import STOCK, Route
-from ..problem import Family
+from ..problem import Family, Problem
 from ..routing.neighbours import Bound, Shapes, class_of
 from ..routing.table import Row
 from . import results
+from .results import Result
 
 if TYPE_CHECKING:
     from .export import Measured
@@ -40,42 +41,62 @@ LEAST_SHAPES = math.ceil(SHARE / (1 - SHARE) - 1e-9)
 """Left-out shapes below which no bound is finite: 19."""
 
 
+LeftOut = tuple[float, list[tuple["Measured", Route]]]
+"""A left-out shape: how far its neighbour is, and its problems that the rule takes off stock, with the route."""
+
+
 def bounds(measured: Mapping[Family, Sequence[Measured]], rows: Mapping[Family, Sequence[Row]]) -> tuple[Bound, ...]:
     """A bound for each class of families, by the class's text; ``rows`` are the routes that the measurements give."""
-    classes: dict[str, list[Family]] = defaultdict(list)
-    for family in measured:
-        classes[class_of(str(family))].append(family)
-    return tuple(_bound(class_, sorted(classes[class_]), measured, rows) for class_ in sorted(classes))
+    return tuple(_bound(class_, _left_out(each, measured, rows)) for class_, each in _classes(measured).items())
 
 
-def _bound(
-    class_: str,
-    families: Sequence[Family],
-    measured: Mapping[Family, Sequence[Measured]],
-    rows: Mapping[Family, Sequence[Row]],
-) -> Bound:
-    left_out = []
+def untried(
+    measured: Mapping[Family, Sequence[Measured]], rows: Mapping[Family, Sequence[Row]]
+) -> list[tuple[Problem, Route]]:
+    """Where the rule would take a route of which nothing is known at that problem: what a sweep has to measure besides
+    if its classes are to get a bound. Classes with too few shapes for one are left alone."""
+    found = []
+    for families in _classes(measured).values():
+        left_out = _left_out(families, measured, rows)
+        if len(left_out) >= LEAST_SHAPES:
+            found += [(each, route) for _, taken in left_out for each, route in taken]
+    return [(each.problem, route) for each, route in found if _row(each, route) is None]
+
+
+def _classes(families: Iterable[Family]) -> dict[str, list[Family]]:
+    found: dict[str, list[Family]] = defaultdict(list)
+    for family in sorted(families):
+        found[class_of(str(family))].append(family)
+    return dict(sorted(found.items()))
+
+
+def _left_out(
+    families: Sequence[Family], measured: Mapping[Family, Sequence[Measured]], rows: Mapping[Family, Sequence[Row]]
+) -> list[LeftOut]:
+    """Every shape of a class that has a neighbour once it is left out, and problems that this one takes off stock."""
     shapes = Shapes(families)
-    reach, slower = 1.0, 0
+    found = []
     for family in families:
-        found = shapes.nearest(family)
-        if found is None:
-            continue
-        taken = list(_taken(measured[family], rows[found[0]]))
-        if taken:
-            left_out.append([regret(each, route) for each, route in taken])
-            slower += sum(_timed(each, route) and each.rows[route].speedup < 1 for each, route in taken)
-            reach = max(reach, found[1])
-    losses = [loss for each in left_out for loss in each]
-    bound = quantile(left_out)
+        near = shapes.nearest(family)
+        taken = [] if near is None else list(_taken(measured[family], rows[near[0]]))
+        if near is not None and taken:
+            found.append((near[1], taken))
+    return found
+
+
+def _bound(class_: str, left_out: Sequence[LeftOut]) -> Bound:
+    losses = [[regret(each, route) for each, route in taken] for _, taken in left_out]
+    every = [loss for each in losses for loss in each]
+    bound = quantile(losses)
+    slower = [_speedup(each, route) for _, taken in left_out for each, route in taken]
     return Bound(
         class_,
         _up(bound, 4) if math.isfinite(bound) else None,
-        _up(reach, 3),
+        _up(max((factor for factor, _ in left_out), default=1.0), 3),
         len(left_out),
-        len(losses),
-        sum(math.isinf(loss) for loss in losses),
-        slower,
+        len(every),
+        sum(math.isinf(loss) for loss in every),
+        sum(0 < speedup < 1 for speedup in slower),
     )
 
 
@@ -94,10 +115,11 @@ def regret(measured: Measured, route: Route) -> float:
     Times are compared by their speedups over stock, which are paired. Noise makes the best of many look better than it
     is, which errs on the side of a larger regret.
     """
-    if not _timed(measured, route):
+    speedup = _speedup(measured, route)
+    if not speedup:
         return math.inf
     timed = [row.speedup for other, row in measured.rows.items() if other != STOCK and row.status == results.OK]
-    return max(0.0, max([1.0, *timed]) / measured.rows[route].speedup - 1)
+    return max(0.0, max([1.0, *timed]) / speedup - 1)
 
 
 def quantile(groups: Sequence[Sequence[float]], share: float = SHARE) -> float:
@@ -114,9 +136,21 @@ def quantile(groups: Sequence[Sequence[float]], share: float = SHARE) -> float:
     return math.inf
 
 
-def _timed(measured: Measured, route: Route) -> bool:
+def _speedup(measured: Measured, route: Route) -> float:
+    """The route's speedup over stock there; 0 where it has no time."""
+    row = _row(measured, route)
+    return row.speedup if row is not None and row.status in (results.OK, results.PRUNED) else 0.0
+
+
+def _row(measured: Measured, route: Route) -> Result | None:
+    """The route's row, or that of a config which does the same work there, of which a sweep measures but one."""
     row = measured.rows.get(route)
-    return row is not None and row.status in (results.OK, results.PRUNED) and row.speedup > 0
+    if row is not None:
+        return row
+    problem, kernel = measured.problem, kernels.kernel(route.kernel)
+    work = kernel.same(problem, route.config)
+    alike = (other for other in measured.rows if other.kernel == route.kernel and kernels.accepts(other, problem))
+    return next((measured.rows[other] for other in alike if kernel.same(problem, other.config) == work), None)
 
 
 def _up(value: float, digits: int) -> float:

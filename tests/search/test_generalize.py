@@ -67,6 +67,14 @@ class TestRegret:
         assert regret(measured(pad=2.0, chunk=(1.0, PRUNED)), Route.parse(CHUNK)) == pytest.approx(1.0)
         assert regret(measured(pad=2.0, chunk=(4.0, PRUNED)), Route.parse(PAD)) == 0
 
+    def test_a_config_that_does_the_same_work_there_stands_in(self):
+        """Three rows are padded to four by a multiple of 4; five to eight by both, of which a sweep measures one."""
+        three = measured(pad=2.0)
+        assert regret(three, Route.parse("pad multiple=4 fill=zeros")) == math.inf
+        five = export.Measured(three.problem.with_m(5), three.rows)
+        assert regret(five, Route.parse("pad multiple=4 fill=zeros")) == 0
+        assert math.isinf(regret(five, Route.parse("pad multiple=4 fill=repeat")))
+
     @pytest.mark.parametrize("status", [FAILED, INACCURATE])
     def test_what_was_refused_or_never_measured_is_unbounded(self, status):
         assert math.isinf(regret(measured(pad=(0, status)), Route.parse(PAD)))
@@ -186,6 +194,37 @@ class TestBounds:
         found = bound(sweep(lambda n, k, m: {PAD: 2.0 + n / 1e7, CHUNK: 2.0 + k / 1e7}))
         assert 0 < found.regret < 0.001
         assert found.regret * 1e4 == pytest.approx(round(found.regret * 1e4))
+
+
+class TestUntried:
+    def of(self, rows):
+        families = export.by_family(rows)
+        return generalize.untried(families, export.routes(families))
+
+    def test_is_what_the_rule_takes_and_nobody_measured(self):
+        rows = sweep(lambda n, k, m: {PAD: 2.0} if (n + k) // 512 % 2 else {CHUNK: 2.0})
+        wanted = self.of(rows)
+        assert len(wanted) == bound(rows).unmeasured > 0
+        known = {(each.problem, each.route) for each in rows}
+        assert all((str(problem), str(route)) not in known for problem, route in wanted)
+
+    def test_nothing_where_all_is_known(self):
+        assert self.of(sweep(lambda n, k, m: {PAD: 2.0, CHUNK: 1.5})) == []
+
+    def test_what_failed_is_known(self):
+        rows = sweep(lambda n, k, m: {PAD: 2.0} if (n + k) // 512 % 2 else {CHUNK: 2.0})
+        failed = [
+            replace(row(text, m, route, 0.0), status=FAILED, speedup=0.0, low=0.0, high=0.0)
+            for problem, route in self.of(rows)
+            for text, m, route in [(str(problem.family), problem.m, str(route))]
+        ]
+        assert self.of(rows + failed) == []
+        assert bound(rows + failed).unmeasured == bound(rows).unmeasured
+
+    def test_nothing_where_there_are_too_few_shapes_anyway(self):
+        rows = sweep(lambda n, k, m: {PAD: 2.0} if (n + k) // 512 % 2 else {CHUNK: 2.0}, sides=SIDES[:4])
+        assert 0 < bound(rows).shapes < LEAST_SHAPES
+        assert self.of(rows) == []
 
 
 def test_the_router_follows_the_rule_that_was_measured(tmp_path):
