@@ -221,17 +221,15 @@ class Sweep:
 
     def seeds(self, problem: Problem) -> list[Route]:
         """Winners of the family's problem before this one, since the next M mostly wants the same, and of the nearest
-        shape at this M, which say how far that shape speaks for this one."""
+        shape at this M, which say how far that shape speaks for this one. They take half of a search at most: where all
+        of it went to them, what the first problem found by luck would be the last word."""
         own = list(self._winners.get(problem.family, {}).values())[-1:]
         class_ = class_of(str(problem))
         alike = [each for each, at in self._winners.items() if problem.m in at and class_of(str(each)) == class_]
-        near = min(
-            (each for each in alike if each != problem.family),
-            key=lambda each: (factor(each, problem.family), each),
-            default=None,
-        )
-        theirs = [self._winners[near][problem.m]] if near else []
-        return list(dict.fromkeys(route for routes in own + theirs for route in routes))
+        others = [(factor(each, problem.family), each) for each in alike if each != problem.family]
+        near = [self._winners[family][problem.m] for _, family in sorted(others)[:1]]
+        found = list(dict.fromkeys(route for routes in own + near for route in routes))
+        return found[: max(1, self._plan.effort.searched // 2)]
 
     def timed(self, problem: Problem, comparison: Comparison, status: str, **rest: Any) -> Result:
         c = comparison
