@@ -78,7 +78,7 @@ def _left_out(
     found = []
     for family in families:
         near = shapes.nearest(family)
-        taken = [] if near is None else list(_taken(measured[family], rows[near[0]]))
+        taken = [] if near is None else list(off_stock(measured[family], rows[near[0]]))
         if near is not None and taken:
             found.append((near[1], taken))
     return found
@@ -88,7 +88,7 @@ def _bound(class_: str, left_out: Sequence[LeftOut]) -> Bound:
     losses = [[regret(each, route) for each, route in taken] for _, taken in left_out]
     every = [loss for each in losses for loss in each]
     bound = quantile(losses)
-    slower = [_speedup(each, route) for _, taken in left_out for each, route in taken]
+    slower = [speedup_of(each, route) for _, taken in left_out for each, route in taken]
     return Bound(
         class_,
         _up(bound, 4) if math.isfinite(bound) else None,
@@ -100,7 +100,7 @@ def _bound(class_: str, left_out: Sequence[LeftOut]) -> Bound:
     )
 
 
-def _taken(problems: Iterable[Measured], rows: Sequence[Row]) -> Iterable[tuple[Measured, Route]]:
+def off_stock(problems: Iterable[Measured], rows: Sequence[Row]) -> Iterable[tuple[Measured, Route]]:
     """The problems that those rows take off stock, with the route, as the router would."""
     for each in problems:
         m = each.problem.m
@@ -115,7 +115,7 @@ def regret(measured: Measured, route: Route) -> float:
     Times are compared by their speedups over stock, which are paired. Noise makes the best of many look better than it
     is, which errs on the side of a larger regret.
     """
-    speedup = _speedup(measured, route)
+    speedup = speedup_of(measured, route)
     if not speedup:
         return math.inf
     timed = [row.speedup for other, row in measured.rows.items() if other != STOCK and row.status == results.OK]
@@ -136,7 +136,7 @@ def quantile(groups: Sequence[Sequence[float]], share: float = SHARE) -> float:
     return math.inf
 
 
-def _speedup(measured: Measured, route: Route) -> float:
+def speedup_of(measured: Measured, route: Route) -> float:
     """The route's speedup over stock there; 0 where it has no time."""
     row = _row(measured, route)
     return row.speedup if row is not None and row.status in (results.OK, results.PRUNED) else 0.0

@@ -242,7 +242,7 @@ def test_the_router_follows_the_rule_that_was_measured(tmp_path):
             without = table.Table(replace(whole.header, neighbours=(bound_,)), rest)
             found = without.neighbour(table.parse_family(text))
             if found is not None:
-                taken = generalize._taken(
+                taken = generalize.off_stock(
                     [export.Measured(Problem.parse(text.replace("matmul ", f"matmul M={m} ")), {}) for m in (3, 5, 6)],
                     without.rows(str(found.family)),
                 )
