@@ -27,9 +27,8 @@ def main() -> None:
     routes = export.routes(families)
     for bound in generalize.bounds(families, routes):
         print(f"{bound.class_}: {'routed' if bound.holds else 'stock'}; {tables.bound(bound)}")
-    print(
-        "\n| shape | as | factor | problems | median | 95 % | slower |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |"
-    )
+    print("\n| shape | as | factor | problems | median | 95 % | slower |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for shape, other in permutations(families, 2):
         taken = list(generalize.off_stock(families[shape], routes[other]))
         if class_of(str(shape)) == class_of(str(other)) and taken:
