@@ -313,7 +313,7 @@ class TestSave:
     def test_makes_the_folder(self, tmp_path):
         path = tmp_path / "a" / "b" / "here.json"
         table.save(made(), path)
-        assert table.peek(path) == table_header(neighbours=BOUNDS)
+        assert table.peek(path) == table_header()
 
     def test_leaves_nothing_but_the_table(self, path):
         table.save(made({}), path)
