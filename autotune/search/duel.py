@@ -118,7 +118,8 @@ def find(
 ) -> Found:
     """Looks for the boundary by bisection, with ``checks`` further comparisons in the widest stretches between.
 
-    Raises :class:`UsageError` where no point has routes of both camps, and :class:`AutotuneError` where stock fails.
+    Raises :class:`UsageError` where no point has routes of both camps, and :class:`AutotuneError` where stock fails, or
+    a route in the middle of its rounds.
     """
     axis = _contested(template, axis, camps)
     duels: dict[int, Duel] = {}
@@ -129,7 +130,7 @@ def find(
             session = device.open(problem, seed + place, load)
             found = _fight(session, problem, axis.value(place), [camp(problem) for camp in camps], effort, sleep)
         except RouteFailed as error:
-            raise AutotuneError(f"stock cannot run {problem} ({error})", "choose another range") from None
+            raise AutotuneError(f"{problem} cannot be measured ({error})", "choose another range") from None
         duels[place] = found
         tell(found)
         return found.sign
@@ -174,6 +175,8 @@ def _fight(
 
     meter = Meter(session, effort, sleep)
     first, second = (_fastest(meter, camp, right) for camp in camps)
+    if first is None and second is None:
+        raise RouteFailed("nothing", "no route of either side ran and was right")
     if first is None or second is None:
         alone = Sign(-1 if first else 1, False)
         return Duel(value, str(first or ""), str(second or ""), 0.0, 0.0, Interval(1.0, 0.0, 1e6), 0, alone)
@@ -184,7 +187,12 @@ def _fight(
         meter.round(comparison)
         return comparison.ratios[-1]
 
-    sign = boundary.sign(round_)
+    try:
+        sign = boundary.sign(round_)
+    except RouteFailed as error:
+        raise AutotuneError(
+            f"{first} against {second} failed on {problem} ({error})", "name other routes with --first and --second"
+        ) from None
     first_us, second_us = (float(f"{median(each) * 1e6:.5g}") for each in (comparison.stock, comparison.times))
     return Duel(value, str(first), str(second), first_us, second_us, comparison.interval, len(comparison.ratios), sign)
 

@@ -363,7 +363,7 @@ class TestLimits:
 
     def test_stock_that_fails(self, fails, device):
         device.failures["stock"] = "crashed"
-        assert "stock cannot run" in fails(FAILED, *self.ARGS)
+        assert "cannot be measured" in fails(FAILED, *self.ARGS)
 
 
 class TestExport:

@@ -152,8 +152,29 @@ class TestWhatGoesWrong:
 
     def test_stock_that_fails_ends_it(self):
         device = FakeDevice(lambda problem, route: US, failures={"stock": "crashed"})
-        with pytest.raises(AutotuneError, match="stock cannot run"):
+        with pytest.raises(AutotuneError, match="cannot be measured"):
             limits(device)
+
+    def test_a_route_that_fails_in_its_rounds_is_named(self):
+        """It gets through its calibration, of a few evaluations, and then crashes."""
+        device = FakeDevice(lambda problem, route: US)
+        real, timed_ = duel.Meter.round, []
+
+        def crash(meter, comparison):
+            timed_.append(comparison.route)
+            if len(timed_) > 2:
+                raise RouteFailed("crashed", "SIGSEGV")
+            real(meter, comparison)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(duel.Meter, "round", crash)
+            with pytest.raises(AutotuneError, match=r"stock against upcast failed on .*SIGSEGV"):
+                limits(device, Axis("m", 1, 2), problem(DENSE, 1), ("stock",), ("upcast",))
+
+    def test_neither_side_is_left(self):
+        device = FakeDevice(lambda problem, route: US, failures={"upcast": "raised"}, fail_in=("check", "time"))
+        with pytest.raises(AutotuneError, match="no route of either side"):
+            limits(device, Axis("m", 1, 2), problem(DENSE, 1), ("upcast",), ("upcast",))
 
     def test_no_point_with_both(self):
         with pytest.raises(UsageError, match=r"at no point of M=1\.\.64"):
@@ -161,7 +182,7 @@ class TestWhatGoesWrong:
 
     def test_a_session_that_does_not_open(self):
         device = FakeDevice(lambda problem, route: US, failures={str(problem(WIDE, 1)): "memory"}, fail_in=("open",))
-        with pytest.raises(AutotuneError, match="stock cannot run"):
+        with pytest.raises(AutotuneError, match="cannot be measured"):
             limits(device)
 
 
