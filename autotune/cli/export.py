@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Write <chip>.json (the routes) and <chip>.csv (their evidence) from what was measured."""
         from .. import kernels, paths
+        from ..report import tables
         from ..report.kernels import gains
         from ..routing import table
         from ..search import results
@@ -58,6 +59,7 @@ def register(app: typer.Typer) -> None:
                     "routes_not_stock": routed,
                     "left_out": dropped,
                     "kernels": [vars(each) for each in gains(rows)],
+                    "neighbours": [each.as_json() for each in derived.header.neighbours or ()],
                 }
             )
         else:
@@ -67,6 +69,10 @@ def register(app: typer.Typer) -> None:
             print(f"{path.with_suffix('.csv')}: {len(rows)} results")
             for each in gains(rows):
                 print(f"  {each}")
+            print("shapes that are not tuned:")
+            for bound in derived.header.neighbours or ():
+                takes = "their neighbours' routes" if bound.holds else "stock"
+                print(f"  {bound.class_}: {takes}; {tables.bound(bound)}")
         use = ", or in a program: import autotune; autotune.enable()" if derived.header.source == "measured" else ""
         next_step(f"autotune show --table {path}{use}")
 
