@@ -108,9 +108,10 @@ def require(name: str, kind: str) -> str:
         return local_id
     chip = get(name)
     if chip.id != local_id:
+        model = ", or ask a model of it with --simulate" if chip.backend == "metal" else ""
         raise UnfitError(
             f"this machine has no {chip.id}, its {kind} is {local(kind).device_name}",
-            f"measure on a machine with {chip.name}, or leave --chip out",
+            f"measure on a machine with {chip.name}, or leave --chip out{model}",
         )
     return local_id
 

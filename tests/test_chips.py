@@ -128,7 +128,7 @@ class TestRequire:
         assert raised.value.exit_code == UNFIT == 5
         assert str(raised.value) == (
             f"this machine has no m5max, its cpu is {machine.local('cpu').device_name}: "
-            "measure on a machine with Apple M5 Max, or leave --chip out"
+            "measure on a machine with Apple M5 Max, or leave --chip out, or ask a model of it with --simulate"
         )
 
     def test_what_is_elsewhere(self, gpu):

@@ -59,17 +59,24 @@ def register(app: typer.Typer) -> None:
                     "routes_not_stock": routed,
                     "left_out": dropped,
                     "kernels": [vars(each) for each in gains(rows)],
+                    "neighbours": [each.as_json() for each in derived.header.neighbours or ()],
                 }
             )
         else:
+            said = ", simulated" if derived.header.source == "simulated" else ""
             routes, families = tables.count(derived.count, "route"), tables.count(len(derived.families), "family")
             problems = tables.count(len({row.problem for row in rows}), "problem")
-            print(f"{path}: {routes} for {families} ({problems}), {routed} of them not stock; one may serve several M")
+            print(f"{path}: {routes} for {families} ({problems}), {routed} not stock{said}; one may serve several M")
             print(f"{path.with_suffix('.csv')}: {len(rows)} results")
             print(HEAD)
             for each in gains(rows):
                 print(f"  {each}")
-        next_step(f"autotune show --table {path}, or in a program: import autotune; autotune.enable()")
+            print("shapes that are not tuned:")
+            for bound in derived.header.neighbours or ():
+                takes = "their neighbours' routes" if bound.holds else "stock"
+                print(f"  {bound.class_}: {takes}; {tables.bound(bound)}")
+        use = ", or in a program: import autotune; autotune.enable()" if derived.header.source == "measured" else ""
+        next_step(f"autotune show --table {path}{use}")
 
 
 def _rows(from_csv: Path | None, chip: str, load: str, storage: str) -> tuple[list[Result], int]:
@@ -98,7 +105,7 @@ def _rows(from_csv: Path | None, chip: str, load: str, storage: str) -> tuple[li
         local = {chips.here(kind) for kind in ("gpu", "cpu") if machine.has(kind)}
         chip = chip if chip in local else chips.get(chip).id
     for row in every:
-        if row.chip != chip or row.load != load:
+        if row.chip != chip or row.load != load or row.source != "measured":
             continue
         kernel = kernels.KERNELS.get(row.route.split(" ", 1)[0])
         current = kernel and (row.kernel, row.space) == (kernels.fingerprint.of(kernel), space.fingerprint(kernel))

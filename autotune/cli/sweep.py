@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import signal
 from collections.abc import Sequence
@@ -55,9 +56,20 @@ def register(app: typer.Typer) -> None:
         dry_run: bool = typer.Option(False, "--dry-run", help="Say how many problems, routes and minutes, and stop."),
         storage: str = typer.Option("", envvar="AUTOTUNE_STORAGE", help="Any Optuna storage URL. Default: SQLite."),
         force: bool = typer.Option(False, "--force", help="Measure although this machine or MLX build seems unfit."),
+        simulate: bool = typer.Option(
+            False, "--simulate", help="Ask a model of --chip (an Apple GPU) instead of measuring: works on any machine."
+        ),
+        mlx: str = typer.Option("", help="With --simulate: MLX whose routing rules stock follows, such as 0.31.1."),
+        cores: int = typer.Option(0, min=0, help="With --simulate: GPU cores. Default: the most that the chip has."),
+        out: Optional[Path] = typer.Option(None, help="With --simulate: the CSV to write. Default: the user's data."),
         json: bool = JSON,
     ) -> None:
         """Measure routes for real matrix products on this machine. Resumes where it stopped."""
+        if simulate:
+            # The search's matrices are small: threads cost them half their speed. Read when numpy is first imported.
+            for name in ("OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "MKL_NUM_THREADS"):
+                os.environ.setdefault(name, "1")
+
         from .. import chips
         from ..devices.base import LOADS
         from ..machine import backend, local
@@ -65,11 +77,34 @@ def register(app: typer.Typer) -> None:
         from ..search.measure import EFFORTS as BY_NAME
         from ..search.sweep import Plan
 
-        name = effort or ("quick" if quick else "standard")
+        if simulate:
+            if not chip:
+                raise UsageError("--simulate needs a chip", "such as --chip m5max")
+            if device or storage or fresh:
+                raise UsageError(
+                    "--simulate takes no --device, --storage or --fresh", "it keeps nothing between sweeps"
+                )
+        elif mlx or cores or out:
+            raise UsageError("--mlx, --cores and --out are for --simulate", "leave them out, or add --simulate")
+        name = effort or ("quick" if quick or simulate else "standard")
         if name not in EFFORTS:
             raise unknown("effort", name, EFFORTS)
         if load not in LOADS:
             raise unknown("load", load, LOADS)
+        if simulate:
+            from .simulated import Simulation
+
+            problems = chosen_problems(workload or [], problem or [], op or [], "gpu", quick)
+            effort_ = replace(BY_NAME[name], searched=ALL) if record else BY_NAME[name]
+            plan = Plan(problems, effort_, _kernels(kernel or []), trials, seconds(budget), seed, True)
+            run = Simulation(chip, cores, mlx, load, out)
+            space.demand(plan.kernels, "metal", run.chip.nax, run.chip.id)
+            if dry_run:
+                _describe(plan, "metal", run.chip.nax, json)
+                return
+            outcome = run.sweep(plan, record)
+            _report(outcome, run.chip.id, str(run.path), fresh, json, f"autotune export --from-csv {run.path}")
+            raise typer.Exit(INTERRUPTED if outcome.stopped == "interrupted" else FAILED if outcome.failed else OK)
         kind = device_kind(device, chip)
         # What a sweep of another chip would take can be counted here, though it cannot be run.
         away = chips.elsewhere(chip, kind) if dry_run else None
@@ -201,7 +236,7 @@ def _run(
     from ..search.results import Origin
     from ..search.sweep import Sweep
 
-    stop = _Stop()
+    stop = Stop()
     url = storage or studies.default_url()
     with lock.exclusive(paths.user_data()):
         opened = studies.open_storage(url)
@@ -221,7 +256,7 @@ def _run(
             with stop:
                 outcome = Sweep(target, origin, proven, open_study, progress, stop.asked).run()
             if record:
-                _record(tuned, Path(record))
+                write_record(tuned, Path(record))
         except studies.STORAGE_ERRORS as error:
             raise studies.storage_error(error, url) from None
         finally:
@@ -230,7 +265,7 @@ def _run(
     return outcome, url
 
 
-def _record(tuned: Sequence[ProblemStudy], folder: Path) -> None:
+def write_record(tuned: Sequence[ProblemStudy], folder: Path) -> None:
     """Writes the spaces of problems that are done: half a space is none."""
     from ..search import record
 
@@ -263,7 +298,7 @@ def _proven(plan: Plan, target: IsolatedDevice) -> Plan:
     return replace(plan, kernels=kept or (STOCK.kernel,)) if failures else plan
 
 
-class _Stop:
+class Stop:
     """The first Ctrl-C lets the running measurement finish, the second ends at once."""
 
     def __init__(self) -> None:
@@ -297,7 +332,8 @@ def _done_json(done: Done) -> dict[str, Any]:
     }
 
 
-def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool) -> None:
+def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool, then: str = "") -> None:
+    """What the sweep found; ``then`` is the command that comes next, and is given for a simulated sweep alone."""
     from ..kernels import STOCK
     from ..report.progress import speedup
     from ..report.tables import count
@@ -310,6 +346,7 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool) -
             {
                 "chip": chip_id,
                 "storage": url,
+                "source": "simulated" if then else "measured",
                 "stopped": outcome.stopped,
                 "left": outcome.left,
                 "unfinished": _done_json(outcome.unfinished) if outcome.unfinished else None,
@@ -326,6 +363,7 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool) -
         if gains:
             print(
                 f"{faster} of {len(gains)} problems gain; geometric mean of lower bounds {geometric_mean(gains):.2f}x"
+                + (f" (simulated: a model of {chip_id}, nothing was measured)" if then else "")
             )
         if outcome.unfinished:
             cut = outcome.unfinished
@@ -341,4 +379,4 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool) -
     for row in outcome.failed:
         note(f"stock itself failed for {row.problem} ({row.reason}): nothing to compare; the next sweep tries again")
     if outcome.done:
-        next_step(f"autotune export --chip {chip_id}")
+        next_step(then or f"autotune export --chip {chip_id}")

@@ -104,11 +104,15 @@ class Kernel:
     def accepts(self, problem: Problem, config: Config) -> bool:
         """Whether the config lies in the declared space and is legal for the problem."""
         return (
-            problem.op in self.ops
+            self.serves(problem)
             and list(config) == list(self.parameters)
             and all(self.parameters[name].holds(value) for name, value in config.items())
             and self.legal(problem, config)
         )
+
+    def serves(self, problem: Problem) -> bool:
+        """Whether the kernel is for such problems at all, whatever its config."""
+        return problem.op in self.ops
 
     def legal(self, problem: Problem, config: Config) -> bool:
         """Whether a config of the declared space can serve the problem. True unless a kernel says otherwise."""

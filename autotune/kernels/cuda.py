@@ -4,7 +4,7 @@ A text that keeps to Metal's words in that header, declares threadgroup arrays i
 them in the declaration (``threadgroup float tile[8];``) needs nothing else.
 
 MLX finds compiled CUDA kernels by their name, in its process and on disk (``jit_module.cpp``), whatever their source:
-so a name has the source's hash in it.
+so a name has the hash of its sources in it. How they get to the disk, see ``nvrtc.py``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ MSL = Path(__file__).parent / "msl"
 INCLUDES: Mapping[str, str] = {"metal_simdgroup_matrix": "cuda_simdgroup_matrix.h"}
 """Metal's headers that have a counterpart here. The others are part of ``cuda.h``."""
 BASE = "cuda.h"
+MOST_NAME = 160
+"""Characters of a program's own name that are kept."""
 
 _INCLUDE = re.compile(r"^#include <(\w+)>$", re.MULTILINE)
 _SHARED = re.compile(r"\bthreadgroup (?=[\w ]+ \w+\[)")
@@ -39,9 +41,9 @@ def body(source: str, inputs: Iterable[str]) -> str:
 
 
 def name(base: str, *sources: str) -> str:
-    """The program's name with the hash of its sources in it."""
+    """The program's name with the hash of all that decides what is compiled in it, short enough for a file's name."""
     digest = hashlib.sha256("\n".join(sources).encode()).hexdigest()
-    return base + "_" + digest[:16]
+    return base[:MOST_NAME] + "_" + digest[:16]
 
 
 @cache

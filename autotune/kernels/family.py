@@ -63,12 +63,12 @@ class Family(Kernel):
     texts: tuple[str, ...] = ()
     """Files of ``msl/`` that make the program, the kernel's own last."""
 
-    def accepts(self, problem: Problem, config: Config) -> bool:
-        """As every kernel's, for operands that lie in device memory: MLX passes arrays of fewer than eight elements in
-        constant memory, another program, which the first try would not have covered."""
+    def serves(self, problem: Problem) -> bool:
+        """As every kernel, but only operands that lie in device memory: MLX passes arrays of fewer than eight elements
+        in constant memory, another program, which the first try would not have covered."""
         q = problem.quantization
         groups = LEAST_DEVICE if q is None else problem.n * problem.k // q.group_size
-        return min(problem.n, problem.k, groups) >= LEAST_DEVICE and super().accepts(problem, config)
+        return min(problem.n, problem.k, groups) >= LEAST_DEVICE and super().serves(problem)
 
     def sources(self) -> Iterable[str]:
         return (type(self).__module__, launch.__name__, __name__)

@@ -24,7 +24,7 @@ tiles, sliced K), and the parameters of CLBlast's GEMM.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, Optional
 
@@ -57,6 +57,10 @@ LEAST_SLICE = 64
 """Shortest slice of K worth a threadgroup of its own."""
 
 
+Constraint = tuple[tuple[str, ...], Callable[..., Any]]
+"""See :meth:`autotune.kernels.base.Kernel.constraints`."""
+
+
 class Gemm(Family):
     name = "gemm"
     summary = "dense tiled kernel with free tile sizes, split-K and the addmm epilogue"
@@ -83,6 +87,11 @@ class Gemm(Family):
             and well_shared(config)
             and worth_trying(problem, config)
         )
+
+    def constraints(self, problem: Problem) -> Iterable[Constraint]:
+        item = ITEM_BYTES[problem.dtype]
+        tile = ("bm", "bn", "bk", "wm", "wn", "wk")
+        return [*constraints(problem), (tile, lambda *sizes: _registers(item, *sizes) <= MOST_REGISTERS)]
 
     def threadgroup_bytes(self, config: Config, item_bytes: int = 4) -> int:
         """Threadgroup memory that a config takes for elements of that size: a tile may lie either way in it."""
@@ -178,10 +187,13 @@ def tiles_fit(config: Config) -> bool:
 def registers(config: Config, item_bytes: int) -> int:
     """About how many registers of 32 bits a thread needs at once: for results, fragments of operands, and its elements
     of the next tiles."""
-    bm, bn, bk, wm, wn, wk = (int(config[name]) for name in ("bm", "bn", "bk", "wm", "wn", "wk"))
+    return int(_registers(item_bytes, *(int(config[name]) for name in ("bm", "bn", "bk", "wm", "wn", "wk"))))
+
+
+def _registers(item_bytes: int, bm: Any, bn: Any, bk: Any, wm: Any, wn: Any, wk: Any) -> Any:
     down, across = bm // wm // FRAGMENT, bn // wn // FRAGMENT
     elements = 2 * (down + across) + (bm + bn) * bk // (LANES * wm * wn * wk)
-    return 2 * down * across + tiles(elements * item_bytes, 4)
+    return 2 * down * across + -(-elements * item_bytes // 4)
 
 
 def worth_trying(problem: Problem, config: Config) -> bool:
@@ -207,6 +219,41 @@ def well_shared(config: Config) -> bool:
     return (fragments >= LEAST_FRAGMENTS or bm * bn <= SMALL_TILE) and (
         int(config["wk"]) == 1 or bm * bn <= MOST_SHARED
     )
+
+
+def constraints(problem: Problem) -> list[Constraint]:
+    """:func:`tiles_fit`, :func:`well_shared` and :func:`worth_trying` for arrays of values: of the declared space they
+    leave about one point in fifty."""
+    m, n, k, batch = problem.m, problem.n, problem.k, problem.batch
+    return [
+        (("bm", "wm"), lambda bm, wm: (bm % (FRAGMENT * wm) == 0) & ((bm == FRAGMENT) | (bm < 2 * m))),
+        (("bn", "wn"), lambda bn, wn: (bn % (FRAGMENT * wn) == 0) & ((bn == FRAGMENT) | (bn < 2 * n))),
+        (("bk", "wk"), lambda bk, wk: (bk % (FRAGMENT * wk) == 0) & ((bk == FRAGMENT) | (bk < 2 * k))),
+        (("bm", "bn", "wm", "wn"), _fragments_fit),
+        (("bm", "bn", "wk"), lambda bm, bn, wk: (wk == 1) | (bm * bn <= MOST_SHARED)),
+        (("bm", "bn", "bk", "wm", "wn", "wk"), _loads_fit),
+        (("bk", "split_k"), lambda bk, split: (split == 1) | ((k >= split * bk) & (k >= split * LEAST_SLICE))),
+        (
+            ("bm", "bn", "split_k"),
+            lambda bm, bn, split: (split == 1) | (-(-m // bm) * -(-n // bn) * batch * split <= MOST_SPLIT_GROUPS),
+        ),
+        (
+            ("bm", "bn", "split_k", "swizzle"),
+            lambda bm, bn, split, swizzle: (swizzle == 1) | ((split == 1) & (swizzle <= -(-m // bm)) & (bn < n)),
+        ),
+    ]
+
+
+def _fragments_fit(bm: Any, bn: Any, wm: Any, wn: Any) -> Any:
+    results = (bm // wm) * (bn // wn)
+    return (results <= MOST_FRAGMENTS * FRAGMENT**2) & (
+        (results >= LEAST_FRAGMENTS * FRAGMENT**2) | (bm * bn <= SMALL_TILE)
+    )
+
+
+def _loads_fit(bm: Any, bn: Any, bk: Any, wm: Any, wn: Any, wk: Any) -> Any:
+    threads = LANES * wm * wn * wk
+    return (threads <= THREADS) & (bm * bk % threads == 0) & (bk * bn % threads == 0)
 
 
 def tile_bytes(rows: int, columns: int, item_bytes: int) -> int:

@@ -98,6 +98,9 @@ class GemmNax(Family):
             and (bk == self.parameters["bk"].low or bk < problem.k)
         )
 
+    def constraints(self, problem: Problem) -> Iterable[gemm.Constraint]:
+        return constraints(problem)
+
     def same(self, problem: Problem, config: Config) -> object:
         """Where a threadgroup is one simdgroup there is nobody to wait for."""
         return tuple({**config, "bk": 0}.items()) if config["wm"] == config["wn"] == 1 else tuple(config.items())
@@ -161,6 +164,31 @@ def tiles_fit(config: Config) -> bool:
         and bk % STEP == 0
         and LANES * wm * wn <= THREADS
     )
+
+
+def constraints(problem: Problem) -> list[gemm.Constraint]:
+    """:func:`tiles_fit`, :func:`registers` and what :func:`worth_trying` says of single axes, for arrays of values."""
+    return [
+        (("bm", "wm", "fm"), lambda bm, wm, fm: _axis_fits(problem.m, bm, wm, fm)),
+        (("bn", "wn", "fn"), lambda bn, wn, fn: _axis_fits(problem.n, bn, wn, fn)),
+        (("fm", "fn", "fk"), lambda fm, fn, fk: (fm == SIDES[1]) | (fn == SIDES[1]) | (fk == SIDES[1])),
+        (("bm", "bn", "wm", "wn"), _registers_fit),
+        (("wm", "wn"), lambda wm, wn: LANES * wm * wn <= THREADS),
+        (("bm", "swizzle"), lambda bm, swizzle: (swizzle == 1) | (swizzle <= -(-problem.m // bm))),
+    ]
+
+
+def _axis_fits(size: int, tile: Any, simdgroups: Any, fragment: Any) -> Any:
+    return (
+        (tile % (fragment * simdgroups) == 0)
+        & ((tile == fragment) | (tile < 2 * size))
+        & (tile - tile // simdgroups < size)
+    )
+
+
+def _registers_fit(bm: Any, bn: Any, wm: Any, wn: Any) -> Any:
+    sm, sn = bm // wm, bn // wn
+    return sm * sn // LANES + (sm + sn) * STEP // LANES // 2 <= MOST_REGISTERS
 
 
 def registers(config: Config) -> int:

@@ -19,6 +19,7 @@ Source of the idea: MLX's ``gemv``, ``gemv_t`` (lanes along both axes) and ``gem
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -70,6 +71,16 @@ class Gemv(Family):
             and split * self._depth(problem, config) < 2 * problem.k
             and simdgroups // split * self._width(problem, config) < 2 * problem.n
         )
+
+    def constraints(self, problem: Problem) -> Iterable[tuple[tuple[str, ...], Callable[..., Any]]]:
+        return [
+            (("v",), lambda v: (v <= problem.m + 1) & (problem.m <= MOST_ROWS)),
+            (("simdgroups", "split"), lambda simdgroups, split: simdgroups % split == 0),
+            (
+                ("v", "outputs", "values"),
+                lambda v, outputs, values: v * (values + outputs) + values <= MOST_REGISTERS,
+            ),
+        ]
 
     def same(self, problem: Problem, config: Config) -> object:
         """With B contiguous along K all lanes lie along K, whatever ``lanes`` says."""

@@ -1,4 +1,4 @@
-"""The one door to ``mx.fast.metal_kernel`` and ``mx.fast.cuda_kernel``: programs are made once, launches go through here.
+"""The one door to MLX's custom kernels, on Metal and on CUDA: programs are made once, launches go through here.
 
 A program is the text of a kernel with its constants filled in. MLX joins and hashes the whole source at every call, so
 comments and indentation are taken out of the text when it is loaded, and what does not change between calls (kernel
@@ -96,6 +96,25 @@ def run(
     """
     if _runner is not None:
         return _runner(Launch(program, tuple(inputs), grid, threadgroup, tuple(shapes), tuple(dtypes), stream))
+    if _on_cuda():
+        if program not in _codes:
+            asked = Launch(program, tuple(inputs), grid, threadgroup, tuple(shapes), tuple(dtypes), stream)
+            _codes[program] = _code(asked)
+        code = _codes[program]
+        if code is not None:
+            precompiled: Sequence[mx.array] = mx.fast.precompiled_cuda_kernel(
+                name=cuda_name(program),
+                compiled_source=code,
+                inputs=inputs,
+                output_shapes=shapes,
+                output_dtypes=dtypes,
+                scalars=(),
+                grid=grid,
+                threadgroup=threadgroup,
+                ensure_row_contiguous=True,
+                stream=stream,
+            )
+            return precompiled
     outs: Sequence[mx.array] = kernel(program)(
         inputs=inputs, grid=grid, threadgroup=threadgroup, output_shapes=shapes, output_dtypes=dtypes, stream=stream
     )
@@ -106,6 +125,31 @@ def kernel(program: Program) -> Any:
     """MLX's kernel object for the program and the GPU that this MLX is built for. Raises what MLX raises where it has
     none."""
     return cuda_kernel(program) if _on_cuda() else metal_kernel(program)
+
+
+_codes: dict[Program, Optional[bytes]] = {}
+"""Machine code of the programs that were launched on CUDA before; None for those that MLX compiles."""
+
+
+def _code(launch: Launch) -> Optional[bytes]:
+    """What :mod:`.nvrtc` makes of it. What fails there, MLX tries itself, so that errors are its own."""
+    from . import nvrtc
+
+    if not launch.program.contiguous or not hasattr(mx.fast, "precompiled_cuda_kernel"):
+        return None
+    try:
+        return nvrtc.code(launch, cuda_name(launch.program))
+    except nvrtc.CompileError:
+        return None
+
+
+def compile_ahead(launches: Sequence[Launch]) -> None:
+    """Compiles many programs at once, on all processors. Does nothing but on CUDA."""
+    if _on_cuda():
+        from . import nvrtc
+
+        fresh = {each.program: each for each in launches if each.program.contiguous and each.program not in _codes}
+        nvrtc.compile_all([(each, cuda_name(program)) for program, each in fresh.items()])
 
 
 @cache
@@ -133,16 +177,25 @@ def metal_kernel(program: Program) -> Any:
 
 @cache
 def cuda_kernel(program: Program) -> Any:
-    """The program in CUDA, which has no math modes: NVRTC's default honours infinities and NaNs and reorders nothing."""
+    """The program in CUDA. It has no math modes: NVRTC's default honours infinities and NaNs and reorders nothing."""
     header, body = cuda.header(program.header), cuda.body(program.body, program.inputs)
     return mx.fast.cuda_kernel(
-        name=cuda.name(program.name, header, body),
+        name=cuda_name(program),
         input_names=list(program.inputs),
         output_names=list(program.outputs),
         source=body,
         header=header,
         ensure_row_contiguous=program.contiguous,
     )
+
+
+@cache
+def cuda_name(program: Program) -> str:
+    """The program's name in CUDA."""
+    from . import nvrtc
+
+    parts = (nvrtc.PRELUDE, cuda.header(program.header), cuda.body(program.body, program.inputs))
+    return cuda.name(program.name, nvrtc.architecture(), *parts)
 
 
 @cache

@@ -95,6 +95,28 @@ class Qmm(Family):
             and (int(config["bm"]) >= LARGE_TILE or tiles(problem.m, int(config["bm"])) <= MOST_UNPACKED)
         )
 
+    def constraints(self, problem: Problem) -> Iterable[gemm.Constraint]:
+        def few_rows(bm: Any) -> Any:
+            return (bm >= LARGE_TILE) | (-(-problem.m // bm) <= MOST_UNPACKED)
+
+        def registers_fit(bm: Any, bn: Any, bk: Any, wm: Any, wn: Any, wk: Any) -> Any:
+            """Without what is held of the next weights."""
+            down, across = bm // wm // gemm.FRAGMENT, bn // wn // gemm.FRAGMENT
+            elements = -(-bm * bk // (LANES * wm * wn * wk)) * item // 4
+            return 2 * down * across + (down + across) * item // 2 + elements <= MOST_REGISTERS
+
+        def memory_fits(bm: Any, bn: Any, bk: Any, stages: Any) -> Any:
+            weights = gemm.tile_bytes(bn, bk, item) if nt else gemm.tile_bytes(bk, bn, item)
+            return stages * (gemm.tile_bytes(bm, bk, item) + weights) <= THREADGROUP_BYTES
+
+        item, nt = ITEM_BYTES[problem.dtype], problem.layout == "nt"
+        return [
+            (("bm",), few_rows),
+            *gemm.constraints(problem),
+            (("bm", "bn", "bk", "wm", "wn", "wk"), registers_fit),
+            (("bm", "bn", "bk", "stages"), memory_fits),
+        ]
+
     def threadgroup_bytes(self, config: Config, item_bytes: int = 4, layout: str = "nt") -> int:
         """Threadgroup memory that a config takes for elements of that size."""
         bm, bn, bk = (int(config[name]) for name in ("bm", "bn", "bk"))

@@ -34,7 +34,7 @@ from ..problem import Problem
 from . import gemm, launch
 from .base import Config, Parameter
 from .family import LANES, THREADGROUP_BYTES, TYPES, Family, Settled, rows_of, tiles
-from .gemm_nax import DTYPES, MOST_REGISTERS, GemmNax, of_tiles, registers, tiles_fit, worth_trying
+from .gemm_nax import DTYPES, MOST_REGISTERS, GemmNax, constraints, of_tiles, registers, tiles_fit, worth_trying
 
 PACKS = (32, 16, 8)
 """Weights that a thread can unpack at once; 32 of any bits are whole words."""
@@ -78,6 +78,9 @@ class QmmNax(Family):
             and worth_trying(problem, config)
             and (bk == self.parameters["bk"].low or bk < 2 * problem.k)
         )
+
+    def constraints(self, problem: Problem) -> Iterable[gemm.Constraint]:
+        return constraints(problem)
 
     def threadgroup_bytes(self, config: Config) -> int:
         """Threadgroup memory that a config takes."""

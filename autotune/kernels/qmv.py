@@ -20,7 +20,9 @@ dense weights); AWQ's and Marlin's small-batch kernels unpack once for all rows 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from typing import Any
 
 import mlx.core as mx
 
@@ -58,7 +60,7 @@ class Qmv(Family):
 
     def legal(self, problem: Problem, config: Config) -> bool:
         q = problem.quantization
-        v, rows, simdgroups, split, values, stage, wide = _numbers(config)
+        v, _, simdgroups, split, values, stage, wide = _numbers(config)
         return (
             q is not None
             and problem.layout == "nt"
@@ -75,6 +77,16 @@ class Qmv(Family):
             and self.threadgroup_bytes(config) <= THREADGROUP_BYTES
             and split * LANES * values < 2 * problem.k
         )
+
+    def constraints(self, problem: Problem) -> Iterable[tuple[tuple[str, ...], Callable[..., Any]]]:
+        bits = problem.quantization.bits if problem.quantization else 0
+        return [
+            (("v",), lambda v: v <= problem.m + 1),
+            (("simdgroups", "split"), lambda simdgroups, split: simdgroups % split == 0),
+            (("v", "rows", "values"), lambda v, rows, values: _registers(v, rows, values, bits) <= MOST_REGISTERS),
+            (("stage", "wide"), lambda stage, wide: (stage == 0) | (wide == 0)),
+            (("split", "values"), lambda split, values: split * LANES * values < 2 * problem.k),
+        ]
 
     def threadgroup_bytes(self, config: Config) -> int:
         """Threadgroup memory that a config takes."""
@@ -94,7 +106,12 @@ class Qmv(Family):
 def registers(config: Config, bits: int) -> int:
     """About how many registers of 32 bits a lane needs at once: x, sums of a pack and of all, packs, scales, biases."""
     v, rows, _, _, values, _, _ = _numbers(config)
-    return v * (CHUNK + 1) + 2 * v * rows + rows * (tiles(values * bits, 32) + 2)
+    return int(_registers(v, rows, values, bits))
+
+
+def _registers(v: Any, rows: Any, values: Any, bits: int) -> Any:
+    """The same of arrays of values."""
+    return v * (CHUNK + 1) + 2 * v * rows + rows * (-(-values * bits // 32) + 2)
 
 
 def _numbers(config: Config) -> list[int]:

@@ -124,6 +124,7 @@ def _notes(a: Table, b: Table) -> list[str]:
         for name in ("source", "load")
         if getattr(one, name) != getattr(two, name)
     ]
+    notes += _beyond(one, two)
     older, newer = (tables.list_of(sorted({row.mlx for _, rows in each for row in rows})) for each in (a, b))
     if older and newer and older != newer:
         notes.append(
@@ -131,6 +132,14 @@ def _notes(a: Table, b: Table) -> list[str]:
             "slower because stock became faster"
         )
     return notes
+
+
+def _beyond(one: Header, two: Header) -> list[str]:
+    """Classes whose tuned shapes speak for others in one of the tables alone."""
+    before, after = ({each.class_ for each in header.neighbours or () if each.holds} for header in (one, two))
+    return [f"{class_}: shapes beyond the tuned ones are no longer routed" for class_ in sorted(before - after)] + [
+        f"{class_}: shapes beyond the tuned ones are now routed" for class_ in sorted(after - before)
+    ]
 
 
 def summary(found: Diff) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..kernels import STOCK, Route
 from ..problem import Problem
 from ..routing import freshness
 from ..routing.freshness import Grade
+from ..routing.neighbours import Neighbour, class_of
 from ..routing.table import Header, Row, Table
 from ..search.results import OK, PRUNED, Result, read
 from . import tables
@@ -20,12 +21,14 @@ from . import tables
 
 @dataclass(frozen=True)
 class LookUp:
-    """The route for a problem and why. ``row`` is the row that covers its M, also where it cannot be used."""
+    """The route for a problem and why. ``row`` is the row that covers its M, also where it cannot be used, and
+    ``neighbour`` the tuned family in which it stands, where that is not the problem's own."""
 
     route: Route
     why: str
     row: Row | None = None
     grade: Grade | None = None
+    neighbour: Neighbour | None = None
 
     @property
     def routed(self) -> bool:
@@ -37,14 +40,29 @@ def look_up(table: Table, problem: Problem, mlx: str | None = None) -> LookUp:
     """What the router finds in this table, in words: the same rule as :meth:`autotune.routing.router.Router.find`.
 
     Rows whose evidence is stale (against ``mlx``, or the installed one) are as good as absent. A route has to be legal
-    for the very M, not only for the ends of its interval.
+    for the very M, not only for the ends of its interval. A family without rows is answered by its neighbour's, where
+    the table's header allows it.
     """
     try:
         rows = table.rows(str(problem.family))
     except TableError as error:
         return LookUp(STOCK, f"the table's rows for this family cannot be used: {error}")
-    if not rows:
-        return LookUp(STOCK, f"this family is not tuned{_near(table, problem)}")
+    if rows:
+        return _covering(rows, problem, table, mlx)
+    neighbour = table.neighbour(problem.family)
+    if neighbour is None:
+        return LookUp(STOCK, f"this family is not tuned{_near(table, problem)}{_alone(table, problem)}")
+    whose = f"this family is not tuned; its neighbour {tables.shape(neighbour.family)} is the nearest that is, "
+    whose += f"{tables.three(neighbour.factor)} times apart, and "
+    try:
+        found = _covering(table.rows(str(neighbour.family)), problem, table, mlx)
+    except TableError as error:
+        return LookUp(STOCK, f"{whose}its rows cannot be used: {error}", neighbour=neighbour)
+    return replace(found, why=whose + found.why, neighbour=neighbour)
+
+
+def _covering(rows: Sequence[Row], problem: Problem, table: Table, mlx: str | None) -> LookUp:
+    """The route of those rows for the problem."""
     row = next((row for row in rows if row.first <= problem.m <= row.last), None)
     if row is None:
         return LookUp(STOCK, f"M={problem.m} was not tuned: the family's rows cover M={_hull(rows)}")
@@ -59,6 +77,19 @@ def look_up(table: Table, problem: Problem, mlx: str | None = None) -> LookUp:
         bar = f"{margin} and that problem's own noise, or was in no play-off"
         return LookUp(STOCK, f"{place} keeps stock: its best rival's {gain} does not clear {bar}", row, grade)
     return LookUp(row.route, f"{place} says so", row, grade)
+
+
+def _alone(table: Table, problem: Problem) -> str:
+    """Why no other shape speaks for this one; nothing where the table was exported before any could."""
+    if table.header.neighbours is None:
+        return ""
+    bound = table.header.bound(class_of(str(problem.family)))
+    if bound is None:
+        return "; no shape of its class is tuned"
+    if not bound.holds:
+        return f"; no other shape speaks for it: {tables.bound(bound)}"
+    within = f"within a factor of {tables.three(bound.reach)}"
+    return f"; no tuned shape of its alignment is {within}, or it lies outside of the tuned ones"
 
 
 def _hull(rows: Sequence[Row]) -> str:
@@ -87,11 +118,17 @@ def layout_note(table: Table, problem: Problem, mlx: str | None = None) -> str:
         return f"routed calls are looked up as nt or nn: none takes a route for {problem.layout}"
     other = problem.with_layout("nn" if problem.layout == "nt" else "nt")
     ours, theirs = look_up(table, problem, mlx), look_up(table, other, mlx)
-    if not theirs.routed or theirs.route == ours.route:
+    tuned = [each for each, of in ((ours, problem), (theirs, other)) if str(of.family) in table.families]
+    routed = [each for each in tuned or (ours, theirs) if each.routed]
+    agreed = len({each.route for each in routed}) == 1 and (tuned or len(routed) == 2)
+    taken = routed[0].route if agreed else STOCK
+    if taken == ours.route:
         return ""
-    if ours.routed:
-        return f"a call cannot tell {problem.layout} from {other.layout}, whose route is {theirs.route}: it takes stock"
-    return f"a call cannot tell {problem.layout} from {other.layout}, and takes the latter's route: {theirs.route}"
+    cannot = f"a call cannot tell {problem.layout} from {other.layout}"
+    if taken == STOCK:
+        why = f"whose route is {theirs.route}" if theirs.routed else "for which no tuned shape speaks"
+        return f"{cannot}, {why}: it takes stock"
+    return f"{cannot}, and takes the latter's route: {taken}"
 
 
 @dataclass(frozen=True)
@@ -114,7 +151,8 @@ class Measured:
 
 
 def measured(results: Iterable[Result], problem: Problem, load: str, row: Row | None = None) -> Measured | None:
-    """The results for the problem, else for the nearest measured M of its family (the smaller of two).
+    """The results for the problem, else for the nearest measured M of its family (the smaller of two). For a problem
+    that a neighbour speaks for, it is the neighbour's that is given.
 
     An M of the ``row`` that covers the problem goes before any other: its results are what the row was derived from.
     """
@@ -173,14 +211,15 @@ class Explanation:
 
 
 def deciding(found: Sequence[Table], problem: Problem) -> Table | None:
-    """Of the tables in use, in order of precedence, the first with rows for the problem's family; else the first."""
+    """Of the tables in use, in order of precedence, the first with rows for the problem's family; else the first in
+    which a neighbour speaks for it; else the first."""
     for table in found:
         try:
             if table.rows(str(problem.family)):
                 return table
         except TableError:
             continue
-    return found[0] if found else None
+    return next((table for table in found if table.neighbour(problem.family)), found[0] if found else None)
 
 
 def beside(table: Table | None) -> tuple[list[Result], str]:
@@ -209,12 +248,13 @@ def explain(
         found = LookUp(STOCK, "no table is in use on this machine")
         return Explanation(problem, found, "", None, None, tuple(filter(None, notes)), tuple(files))
     found = look_up(table, problem, mlx)
+    speaks = found.neighbour.family.at(problem.m) if found.neighbour else problem
     return Explanation(
         problem,
         found,
         table.path,
         table.header,
-        measured(results, problem, table.header.load, found.row),
+        measured(results, speaks, table.header.load, found.row),
         tuple(filter(None, (*notes, layout_note(table, problem, mlx)))),
         tuple(files),
         tables.peak_bandwidth(table.header.chip),
@@ -231,7 +271,8 @@ def document(e: Explanation) -> dict[str, Any]:
         "route": str(e.found.route),
         "why": e.found.why,
         "row": {**row.as_json(), "freshness": asdict(grade)} if row and grade else None,
-        "table": {"path": e.path, **asdict(e.header)} if e.header else None,
+        "neighbour": _neighbour_json(e.found.neighbour) if e.found.neighbour else None,
+        "table": {"path": e.path, **e.header.as_json()} if e.header else None,
         "files": [asdict(file) for file in e.files],
         "notes": list(e.notes),
         "flops": e.problem.flops,
@@ -243,3 +284,7 @@ def document(e: Explanation) -> dict[str, Any]:
         "roofline": [asdict(each) for each in e.roofline],
         "measured": [asdict(each) for each in m.results] if m else [],
     }
+
+
+def _neighbour_json(neighbour: Neighbour) -> dict[str, Any]:
+    return {"family": str(neighbour.family), "factor": neighbour.factor, "bound": neighbour.bound.as_json()}

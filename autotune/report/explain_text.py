@@ -26,8 +26,8 @@ def text(e: Explanation) -> list[Any]:
 
 
 def next_step(e: Explanation, option: str = "") -> str:
-    """The command that follows: tune what has no route here, else look at the rows around this one."""
-    if not option and (e.found.row is None or e.found.grade is None or not e.found.grade.usable):
+    """The command that follows: tune what has no route of its own here, else look at the rows around this one."""
+    if not option and (e.found.neighbour or e.found.row is None or e.found.grade is None or not e.found.grade.usable):
         return f"autotune sweep --problem {tables.as_words(e.problem)}"
     words = f"--family 'N={e.problem.n} K={e.problem.k}'"
     return " ".join(filter(None, ("autotune show", words, option)))
@@ -38,13 +38,17 @@ def _evidence(e: Explanation) -> dict[str, str]:
     if row is None or grade is None:
         return {}
     what = "rival" if tables.is_stock(row) else "speedup"
+    whose = f" and {tables.shape(e.found.neighbour.family)}" if e.found.neighbour else ""
     where = "" if tables.is_stock(row) or row.first == row.last else ", where the row gains least"
     rounds = tables.count(row.samples, "round")
     return {
-        what: f"{tables.speedup(tables.evidence(row))} over stock at M={row.at}{where}; {rounds}",
+        what: f"{tables.speedup(tables.evidence(row))} over stock at M={row.at}{whose}{where}; {rounds}",
+        "bound": tables.bound(e.found.neighbour.bound) if e.found.neighbour else "",
         "error": f"{row.error:.2g} relative to a float64 reference",
         "state": grade.level + (f": {grade.reason}" if grade.reason else ""),
-        "measured": f"{row.date}, MLX {row.mlx}, {row.os}",
+        "simulated"
+        if e.header and e.header.source == "simulated"
+        else "measured": f"{row.date}, MLX {row.mlx}, {row.os}",
     }
 
 
@@ -63,9 +67,11 @@ def _table(e: Explanation) -> dict[str, str]:
 
 
 def _measured(e: Explanation, m: Measured) -> list[Any]:
-    exact = m.problem == e.problem
-    title = tables.styled(f"Measured at M={m.problem.m}", "bold")
-    if not exact:
+    simulated = e.header is not None and e.header.source == "simulated"
+    title = tables.styled(f"{'Simulated' if simulated else 'Measured'} at M={m.problem.m}", "bold")
+    if m.problem.family != e.problem.family:
+        title.append(f" of the neighbour {tables.shape(m.problem.family)}", style="yellow not bold")
+    if m.problem.m != e.problem.m:
         title.append(f", the nearest to M={e.problem.m} that was", style="yellow not bold")
     timed, refused = m.timed, m.results[len(m.timed) :]
     shown = list(timed[:MOST_TIMED])

@@ -8,80 +8,25 @@ which side the table takes, and no more.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from .. import kernels, stock_rules
-from ..kernels import STOCK, Config, Route
+from ..kernels import STOCK, Route
 from ..kernels.pad import ALWAYS_LEGAL
 from ..problem import Problem
 from ..routing.table import ChipKey, Row, parse_family, problem_at
 from ..search.measure import HOPELESS
 from ..search.results import OK, PRUNED, Result
+from ..search.sides import left_to_mlx, side
 from ..search.stats import NONE, Interval
 from ..stock_rules import MATRIX, VECTOR
 from . import tables
 
 FOUND, BEYOND, LEFT, UNTOLD = "found", "beyond", "stock", "untold"
 MEASURED, ROWS = "measured", "rows"
-
-
-# What reaches the stock op in a composition: rows of x, N and K. The compositions' own modules do not say it: whatever
-# stands in them counts for their fingerprints, and a word that only reports read would make measured routes stale.
-def _same(problem: Problem, config: Config) -> tuple[int, int, int]:
-    return problem.m, problem.n, problem.k
-
-
-def _padded(problem: Problem, config: Config) -> tuple[int, int, int]:
-    multiple = int(config["multiple"])
-    return -(-problem.m // multiple) * multiple, problem.n, problem.k
-
-
-def _piece(problem: Problem, config: Config) -> tuple[int, int, int]:
-    """A whole piece: at least half of the rows go through such, and the rest, which may be on the other side, through
-    one smaller call."""
-    return int(config["rows"]), problem.n, problem.k
-
-
-def _slice(problem: Problem, config: Config) -> tuple[int, int, int]:
-    return problem.m, problem.n, problem.k // int(config["parts"])
-
-
-def _folded(problem: Problem, config: Config) -> tuple[int, int, int]:
-    parts = int(config["parts"])
-    return problem.m * parts, problem.n * parts, problem.k // parts
-
-
-_REACHES_STOCK: Mapping[str, Callable[[Problem, Config], tuple[int, int, int]]] = {
-    "stock": _same,
-    "upcast": _same,
-    "pad": _padded,
-    "chunk": _piece,
-    "split_k": _slice,
-    "fold_k": _folded,
-}
-
-
-def side(route: Route, problem: Problem, chip: ChipKey) -> str:
-    """``vector``, ``matrix``, or empty where it cannot be told: the kind of kernel that a quantized product takes.
-
-    Kernels of our own say it themselves. Compositions take the side of the stock call that they make, which follows
-    from the rows that reach it and MLX's compiled-in limit; dequantized weights go to a dense product. A route that its
-    kernel does not accept, such as one measured before the kernel's parameters changed, has no side.
-    """
-    if not kernels.accepts(route, problem):
-        return ""
-    if route.kernel == "dequantize":
-        return MATRIX
-    reaches = _REACHES_STOCK.get(route.kernel)
-    if reaches is None:
-        return kernels.kernel(route.kernel).side
-    rows, n, k = reaches(problem, route.config)
-    if chip.backend == "cuda":
-        rows *= problem.batch
-    return stock_rules.quantized_side(chip.backend, chip.architecture, rows, n, k, problem.layout == "nt")
 
 
 @dataclass(frozen=True)
@@ -258,7 +203,7 @@ def from_rows(family: str, rows: Sequence[Row], chip: ChipKey, compiled: int | N
         there, back = (steps[0], changes[0][1]) if taken == MATRIX else (changes[0][1], changes[1][1])
         reason = f"{there[1]} is matrix-matrix at M={there[0]}, {back[1]} matrix-vector at M={back[0]}"
         return Limit(ROWS, compiled, UNTOLD, reason=reason)
-    if _left_to_mlx(from_) and _left_to_mlx(to):
+    if left_to_mlx(from_) and left_to_mlx(to):
         return Limit(ROWS, compiled, LEFT)
     return Limit(ROWS, compiled, FOUND, m, last + 1)
 
@@ -271,16 +216,11 @@ def _taken(route: Route, problem: Problem, chip: ChipKey) -> tuple[Route, str]:
 
 def _unchanged(steps: Sequence[tuple[int, Route, str]], compiled: int | None) -> Limit:
     """The limit of rows that are all on one side."""
-    if not steps or all(_left_to_mlx(route) for _, route, _ in steps):
+    if not steps or all(left_to_mlx(route) for _, route, _ in steps):
         return Limit(ROWS, compiled, LEFT)
     if steps[0][2] == VECTOR:
         return Limit(ROWS, compiled, BEYOND, steps[-1][0])
-    return Limit(ROWS, compiled, LEFT) if _left_to_mlx(steps[0][1]) else Limit(ROWS, compiled, FOUND, steps[0][0], 1)
-
-
-def _left_to_mlx(route: Route) -> bool:
-    """Whether MLX gets the very rows of the call, so that its own limit decides."""
-    return _REACHES_STOCK.get(route.kernel) is _same
+    return Limit(ROWS, compiled, LEFT) if left_to_mlx(steps[0][1]) else Limit(ROWS, compiled, FOUND, steps[0][0], 1)
 
 
 def _inside(row: Row) -> list[int]:

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import TableError, UsageError
 from ..routing import freshness
 from ..routing.freshness import Grade
+from ..routing.neighbours import class_of
 from ..routing.table import Header, Row, Table, problem_at
 from . import explain, limits, tables
 from .limits import Limit, Measurements
@@ -118,7 +119,7 @@ def document(views: Iterable[TableView], files: Iterable[tables.Standing]) -> di
     """The views as a JSON document."""
     return {
         "tables": [
-            {"path": each.path, **asdict(each.header), "families": [_family_json(family) for family in each.families]}
+            {"path": each.path, **each.header.as_json(), "families": [_family_json(family) for family in each.families]}
             for each in views
         ],
         "files": [asdict(file) for file in files],
@@ -170,7 +171,19 @@ def _head(view: TableView) -> Any:
     part = f" of {view.total}" if len(view.families) < view.total else ""
     shown = f"{tables.count(len(rows), 'route')} in {tables.count(len(view.families), 'family')}{part}"
     facts = {**tables.facts(view.header, rows), "table": f"{view.path} ({shown})"}
+    facts |= _beyond(view)
     return tables.grid((tables.styled(name, "dim"), fact) for name, fact in facts.items() if fact)
+
+
+def _beyond(view: TableView) -> dict[str, str]:
+    """For each class on view, whether shapes that are not tuned take their neighbours' routes."""
+    shown = {class_of(family.family) for family in view.families}
+    lines = []
+    for each in view.header.neighbours or ():
+        if each.class_ in shown:
+            takes = f"routed up to a factor of {tables.three(each.reach)} in N and K" if each.holds else "stock"
+            lines.append(f"{each.class_}: {takes}; {tables.bound(each)}")
+    return {"beyond": "\n".join(lines)}
 
 
 def _title(family: FamilyView) -> Any:
@@ -199,6 +212,8 @@ def _legend(rows: Sequence[tuple[Row, Grade]], views: Sequence[TableView]) -> li
     if rows:
         lines.append("speedup: over stock, with its 95 % interval, from n rounds at the M where the row gains least.")
         lines.append("An M that no row covers takes stock.")
+    if any(_beyond(each)["beyond"] for each in views):
+        lines.append("beyond: what a shape takes that is not tuned, by class; a bound comes from leaving shapes out.")
     if any(tables.is_stock(row) for row, _ in rows):
         lines.append("(in brackets): what stock's best rival reached, which was not enough to leave stock.")
     lines += limits.legend([family.limit for each in views for family in each.families if family.limit])

@@ -11,10 +11,12 @@ from typing import Any
 
 from .. import chips, paths
 from ..errors import AutotuneError, TableError, UsageError, unknown
-from ..problem import Problem
+from ..problem import Family, Problem
 from ..routing import table
+from ..routing.neighbours import LIMIT, Bound
 from ..routing.router import Router, Verdict
 from ..routing.table import ChipKey, Header, Row, Table
+from ..search.generalize import LEAST_SHAPES
 from ..search.stats import NONE, Interval
 
 BOUNDLESS = 1e6
@@ -53,6 +55,11 @@ def choose(chip: str, path: str) -> Table:
     if id_ in chips.catalogue():
         raise AutotuneError(f"there is no table for {id_}", "run autotune sweep and autotune export on such a machine")
     raise unknown("chip", chip, {*chips.catalogue(), *_ids(folders)})
+
+
+def exists(chip: str) -> bool:
+    """Whether a table of that chip is in reach."""
+    return table.of_chip(_chip_id(chip), (paths.user_tables(), paths.tuned_tables())) is not None
 
 
 def _chip_id(name: str) -> str:
@@ -174,6 +181,24 @@ def count(number: int, noun: str) -> str:
 
 def per_cent(fraction: float) -> str:
     return f"{100 * fraction:.3g} %"
+
+
+def shape(family: Family) -> str:
+    """``N=5120 K=13824``: what tells families of one class apart."""
+    return f"N={family.n} K={family.k}"
+
+
+def bound(of: Bound) -> str:
+    """What leaving shapes out showed of a class: the bound and what it rests on, or why there is none."""
+    shapes, problems = count(of.shapes, "shape"), count(of.problems, "problem")
+    rests = f"{shapes} and {problems} left out"
+    if of.shapes < LEAST_SHAPES:
+        return f"too few of its shapes have a neighbour to learn from ({of.shapes}, {LEAST_SHAPES} are needed)"
+    if of.regret is None:
+        unmeasured = f"; the neighbour's route was not measured in {of.unmeasured}" if of.unmeasured else ""
+        return f"the regret of a neighbour's route has no bound ({rests}{unmeasured})"
+    worst = f"a neighbour's route takes at most {per_cent(of.regret)} longer than the best in 95 % of cases ({rests})"
+    return worst if of.holds else f"{worst}, more than {per_cent(LIMIT)}"
 
 
 def list_of(words: Iterable[str]) -> str:

@@ -2,7 +2,9 @@
 
 MLX does not tell Python an array's strides, so a dense call cannot say whether B is a transposed view. A dense route is
 used where the layouts that were tuned for its (K, N) agree. One that only a single layout was tuned for is used for
-both: it is right for both, and linear layers, which are most of what is tuned, are all of one layout.
+both: it is right for both, and linear layers, which are most of what is tuned, are all of one layout. Where neither
+was tuned, both layouts need a neighbour, and the two have to agree: a neighbour speaks for many shapes, and what it
+gains was measured in its own layout alone.
 """
 
 from __future__ import annotations
@@ -114,15 +116,16 @@ def _dtypes_like(a: mx.array) -> list[mx.Dtype]:
 
 
 def _agreed(problem: Problem | None, gpu: bool, stock: Any) -> Any:
-    """The route on which all tuned layouts of the problem agree, else stock."""
+    """The route on which all tuned layouts of the problem agree, or else the neighbours of both, else stock."""
     if problem is None or not ROUTERS.on:
         return stock
     router = ROUTERS.of(kind_of(gpu))
-    candidates = [problem, problem.with_layout("nn")]
-    tuned = [(each, hit) for each in candidates if (hit := router.find(each)).row is not None]
-    if not tuned or len({hit.route for _, hit in tuned}) > 1:
+    hits = [(each, router.find(each)) for each in (problem, problem.with_layout("nn"))]
+    tuned = [(each, hit) for each, hit in hits if hit.tuned]
+    routed = [(each, hit) for each, hit in tuned or hits if hit.row is not None]
+    if not routed or len({hit.route for _, hit in routed}) > 1 or (not tuned and len(routed) < len(hits)):
         return stock
-    return ROUTERS.op(tuned[0][0], router.kind, stock)
+    return ROUTERS.op(routed[0][0], router.kind, stock)
 
 
 def _matmul_by_dtype(routed: dict[mx.Dtype, Any], stock: Any) -> Any:

@@ -2,7 +2,8 @@
 
 Tables are looked for in three places, first come first served: those that ``AUTOTUNE_TABLES`` names, those that the
 user exported, those that come with the project. A table is used only if its header names this very device. All of this
-happens when a family is first asked for; afterwards a look-up is a dictionary and a bisection.
+happens when a family is first asked for; afterwards a look-up is a dictionary and a bisection. A family that no table
+has is answered by its nearest tuned neighbour where a table's header allows it (:mod:`autotune.routing.neighbours`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ..errors import TableError
 from ..kernels import STOCK, Op, Route
 from ..problem import Family, Problem
 from . import freshness, table
+from .neighbours import Neighbour
 from .table import Row, Table
 
 
@@ -42,18 +44,40 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Found:
-    """What the tables hold for a problem: the row that covers its M, if any, and the table that it stands in."""
+    """What the tables hold for a problem: the row that covers its M, if any, and the table that it stands in.
+
+    ``neighbour`` is the tuned family whose rows speak for this one, None where the table has the problem's own.
+    """
 
     route: Route
     row: Optional[Row]
     path: str
+    neighbour: Optional[Neighbour] = None
+
+    @property
+    def tuned(self) -> bool:
+        """Whether a table has the problem's own family, with a route for this M or without."""
+        return bool(self.path) and self.neighbour is None
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What answers for a family: where its usable rows begin, the rows, and where they come from."""
+
+    starts: list[int]
+    rows: tuple[Row, ...]
+    path: str
+    neighbour: Optional[Neighbour] = None
+
+
+_NOTHING = _Entry([], (), "")
 
 
 class Router:
     """Looks routes up for one kind of MLX device (``gpu`` or ``cpu``).
 
     ``explicit`` tables were asked for by name: they come first and a fault in them is worth a warning, while shipped
-    tables of other chips are passed over in silence.
+    tables of other chips are passed over in silence. ``simulated`` allows these, and no others, to be simulated ones.
     """
 
     def __init__(self, kind: str, explicit: tuple[Path, ...] = (), simulated: bool = False) -> None:
@@ -61,42 +85,58 @@ class Router:
         self._explicit = explicit
         self._simulated = simulated
         self._tables: list[Table] | None = None
-        self._families: dict[Family, tuple[list[int], tuple[Row, ...], str]] = {}
+        self._families: dict[Family, _Entry] = {}
         self._lock = threading.Lock()
 
     def find(self, problem: Problem) -> Found:
-        """The route for the problem: that of the row which covers its M, else stock."""
+        """The route for the problem: that of the row which covers its M, its family's or the neighbour's, else stock.
+
+        A neighbour's route is taken only where it is legal for this very problem, like any other.
+        """
         family = problem.family
         entry = self._families.get(family)
         if entry is None:
             with self._lock:
                 entry = self._families[family] = self._compile(family)
-        starts, rows, path = entry
-        at = bisect_right(starts, problem.m) - 1
+        rows = entry.rows
+        at = bisect_right(entry.starts, problem.m) - 1
         if at < 0 or rows[at].last < problem.m or not kernels.accepts(rows[at].route, problem):
-            return Found(STOCK, None, path)
-        return Found(rows[at].route, rows[at], path)
+            return Found(STOCK, None, entry.path, entry.neighbour)
+        return Found(rows[at].route, rows[at], entry.path, entry.neighbour)
 
     def verdicts(self) -> list[Verdict]:
         """Every table file in reach with whether it would be used and why, in order of precedence."""
         return [self.judge(path) for path in self._candidates()]
 
-    def _compile(self, family: Family) -> tuple[list[int], tuple[Row, ...], str]:
+    def _compile(self, family: Family) -> _Entry:
+        """The family's own rows in the first table that has them, else its neighbour's in the first that allows one."""
         if self._tables is None:
             self._tables = self._load()
         for loaded in self._tables:
-            try:
-                rows = loaded.rows(str(family))
-            except TableError as error:
-                warn_once(f"{error} (stock is used)")
-                continue
-            if rows:
-                fresh = tuple(row for row in rows if freshness.grade(row).usable)
-                if len(fresh) < len(rows):
-                    reason = freshness.grade(next(row for row in rows if row not in fresh)).reason
-                    warn_once(f"{loaded.path}: stale routes are not used ({reason}): run autotune sweep")
-                return [row.first for row in fresh], fresh, loaded.path
-        return [], (), ""
+            entry = self._entry(loaded, str(family))
+            if entry is not None:
+                return entry
+        for loaded in self._tables:
+            neighbour = loaded.neighbour(family)
+            entry = None if neighbour is None else self._entry(loaded, str(neighbour.family), neighbour)
+            if entry is not None:
+                return entry
+        return _NOTHING
+
+    def _entry(self, loaded: Table, family: str, neighbour: Neighbour | None = None) -> _Entry | None:
+        """The family's usable rows in that table; None where it has none at all."""
+        try:
+            rows = loaded.rows(family)
+        except TableError as error:
+            warn_once(f"{error} (stock is used)")
+            return None
+        if not rows:
+            return None
+        fresh = tuple(row for row in rows if freshness.grade(row).usable)
+        if len(fresh) < len(rows):
+            reason = freshness.grade(next(row for row in rows if row not in fresh)).reason
+            warn_once(f"{loaded.path}: stale routes are not used ({reason}): run autotune sweep")
+        return _Entry([row.first for row in fresh], fresh, loaded.path, neighbour)
 
     def _candidates(self) -> list[Path]:
         found = list(self._explicit)
@@ -140,7 +180,7 @@ class Router:
         if chip.identity != machine.identity:
             reason = f"it is for {_words(*chip.identity[1:])}; this device is {_words(*machine.identity[1:])}"
             return Verdict(str(path), False, f"{reason}: run autotune sweep", kind)
-        if header.source == "simulated" and not self._simulated:
+        if header.source == "simulated" and not (self._simulated and path in self._explicit):
             reason = "its numbers are simulated: run autotune sweep, or ask for it by use_table"
             return Verdict(str(path), False, reason, kind)
         return Verdict(str(path), True, f"{header.source} on this device", kind)

@@ -10,16 +10,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from .. import kernels
 from ..errors import AutotuneError, TableError
 from ..kernels import Route
 from ..problem import Family, Problem
+from . import neighbours
+from .neighbours import Bound, Neighbour, Shapes
 
 SCHEMA = 1
 SOURCES = ("measured", "simulated")
@@ -48,7 +50,8 @@ class Header:
 
     ``noise`` is the median noise floor of the results (stock against itself, as a ratio minus one) and ``margin`` the
     least speedup minus one that a route had to clear. ``workloads`` names those that were covered when the table was
-    exported: ``autotune check`` holds the table to them.
+    exported: ``autotune check`` holds the table to them. ``neighbours`` says for each class of shapes how far its tuned
+    shapes speak for others; None in a table that was exported before there was such a rule.
     """
 
     chip: ChipKey
@@ -58,6 +61,16 @@ class Header:
     margin: float
     noise: float
     workloads: tuple[str, ...] = ()
+    neighbours: Optional[tuple[Bound, ...]] = None
+
+    def bound(self, class_: str) -> Bound | None:
+        """The class's bound, None where nothing was fitted."""
+        return next((each for each in self.neighbours or () if each.class_ == class_), None)
+
+    def as_json(self) -> dict[str, Any]:
+        raw = asdict(self)
+        del raw["neighbours"]
+        return raw if self.neighbours is None else {**raw, "neighbours": [each.as_json() for each in self.neighbours]}
 
 
 @dataclass(frozen=True)
@@ -132,6 +145,7 @@ class Table:
     families: dict[str, list[dict[str, Any]]] = field(repr=False)
     path: str = ""
     _parsed: dict[str, tuple[Row, ...]] = field(default_factory=dict, repr=False, compare=False)
+    _shapes: dict[str, Shapes] = field(default_factory=dict, repr=False, compare=False)
 
     def rows(self, family: str) -> tuple[Row, ...]:
         """The family's rows in order of M, empty if the table has none. Raises :class:`TableError` for bad rows."""
@@ -162,6 +176,20 @@ class Table:
             previous = row.last
         return rows
 
+    def neighbour(self, family: Family) -> Neighbour | None:
+        """The tuned family that speaks for one which the table does not have; None where the rule allows none."""
+        if str(family) in self.families:
+            return None
+        class_ = neighbours.class_of(str(family))
+        bound = self.header.bound(class_)
+        if bound is None or not bound.holds:
+            return None
+        if class_ not in self._shapes:
+            tuned = _readable(text for text in self.families if neighbours.class_of(text) == class_)
+            self._shapes[class_] = Shapes(tuned)
+        found = self._shapes[class_].nearest(family, min(bound.reach, neighbours.REACH))
+        return None if found is None else Neighbour(*found, bound)
+
     def __iter__(self) -> Iterator[tuple[str, tuple[Row, ...]]]:
         for family in self.families:
             yield family, self.rows(family)
@@ -188,6 +216,13 @@ def parse_family(text: str) -> Family:
     return _at_one(text).family
 
 
+def _readable(families: Iterable[str]) -> Iterator[Family]:
+    """The families whose texts are understood; rows of the others are refused when they are asked for."""
+    for text in families:
+        with contextlib.suppress(AutotuneError):
+            yield parse_family(text)
+
+
 def _check(problem: Problem, row: Row) -> None:
     if not kernels.accepts(row.route, problem):
         kernels.kernel(row.route.kernel)
@@ -199,13 +234,19 @@ def _check(problem: Problem, row: Row) -> None:
 
 def dumps(table: Table) -> str:
     """The table as text: the same table gives the same bytes."""
-    head = asdict(table.header)
-    lines: list[str] = [f'"schema": {SCHEMA},'] + [f'"{key}": {json.dumps(value)},' for key, value in head.items()]
+    lines = [f'"schema": {SCHEMA},'] + [f'"{key}": {_value(value)},' for key, value in table.header.as_json().items()]
     blocks = []
     for family in sorted(table.families, key=parse_family):
         rows = ",\n".join("    " + json.dumps(row) for row in table.families[family])
         blocks.append(f'  {{"family": {json.dumps(family)}, "routes": [\n{rows}\n  ]}}')
     return "{\n" + "\n".join(lines) + '\n"families": [\n' + ",\n".join(blocks) + "\n]\n}\n"
+
+
+def _value(value: Any) -> str:
+    """A header's value, one entry a line where it is a list of entries."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n" + ",\n".join("  " + json.dumps(each) for each in value) + "\n]"
+    return json.dumps(value)
 
 
 def save(table: Table, path: Path) -> None:
@@ -245,15 +286,20 @@ def peek(path: Path) -> Header:
 
 
 def of_chip(chip: str, folders: Sequence[Path]) -> Path | None:
-    """The first table in the folders whose header names that chip; unreadable files are passed over."""
+    """The first table in the folders whose header names that chip, a measured one if there is any; unreadable files
+    are passed over."""
+    simulated = None
     for folder in folders:
         for path in sorted(folder.glob("*.json")):
             try:
-                if peek(path).chip.id == chip:
-                    return path
+                header = peek(path)
             except TableError:
                 continue
-    return None
+            if header.chip.id == chip and header.source == "measured":
+                return path
+            if header.chip.id == chip:
+                simulated = simulated or path
+    return simulated
 
 
 def load(path: Path) -> Table:
@@ -296,8 +342,9 @@ def _header(raw: dict[str, Any], path: Path) -> Header:
             float(raw["margin"]),
             float(raw["noise"]),
             tuple(raw["workloads"]),
+            tuple(Bound.from_json(each) for each in raw["neighbours"]) if "neighbours" in raw else None,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise TableError(f"{path}: malformed header ({error})", "export the table again") from None
     if not all(isinstance(name, str) for name in header.workloads):
         raise TableError(f"{path}: malformed header (workloads are no names)", "export the table again")

@@ -22,7 +22,7 @@ from ..errors import AutotuneError
 from ..kernels import STOCK, Route
 from ..problem import Family, Problem
 from ..routing.table import Header, Row, Table
-from . import results
+from . import generalize, results
 from .results import Origin, Result
 
 MARGIN = 0.03
@@ -93,10 +93,8 @@ def derive(
     rows: Iterable[Result], incumbent: Table | None = None, workloads: Sequence[str] = (), margin: float = MARGIN
 ) -> Table:
     """The table that the rows support. Raises :class:`AutotuneError` for no rows, or rows of two machines."""
-    families: dict[Family, list[Measured]] = defaultdict(list)
-    by_problem: dict[str, dict[Route, Result]] = defaultdict(dict)
+    rows = list(rows)
     origin: Origin | None = None
-    versions = set()
     for row in rows:
         if origin is None:
             origin = row.origin
@@ -105,31 +103,47 @@ def derive(
                 f"the results are of two machines or loads ({origin.chip}, {origin.load} and {row.chip}, {row.load})",
                 "name one with --chip",
             )
-        versions.add(row.autotune)
-        by_problem[row.problem][_route(row.route)] = row
     if origin is None:
         raise AutotuneError("there are no results to export", "run: autotune sweep")
-    for text, found in by_problem.items():
-        problem = _problem(text)
-        if STOCK in found and found[STOCK].status == results.OK:
-            families[problem.family].append(Measured(problem, found))
-    routed = {}
-    for family in sorted(families):
-        measured = sorted(families[family], key=lambda each: each.problem.m)
-        held = _held(incumbent, family)
-        choice = choose([_kept(each.ties(margin), held.get(each.problem.m)) for each in measured], measured)
-        routed[str(family)] = [row.as_json() for row in _rows(measured, choice)]
+    families = by_family(rows)
+    routed = routes(families, incumbent, margin)
     noises = [each.noise for family in families.values() for each in family]
     header = Header(
         origin.key,
         origin.source,
-        max(versions, key=lambda version: (_numbers(version), version)),
+        max({row.autotune for row in rows}, key=lambda version: (_numbers(version), version)),
         origin.load,
         margin,
         float(f"{median(noises):.3g}") if noises else 0.0,
         tuple(sorted(workloads)),
+        generalize.bounds(families, routed),
     )
-    return Table(header, routed)
+    return Table(header, {str(family): [row.as_json() for row in found] for family, found in routed.items()})
+
+
+def by_family(rows: Iterable[Result]) -> dict[Family, list[Measured]]:
+    """The rows of each problem whose stock was timed, by family and in order of M; of a route's rows the last."""
+    by_problem: dict[str, dict[Route, Result]] = defaultdict(dict)
+    for row in rows:
+        by_problem[row.problem][_route(row.route)] = row
+    found: dict[Family, list[Measured]] = defaultdict(list)
+    for text, by_route in by_problem.items():
+        if STOCK in by_route and by_route[STOCK].status == results.OK:
+            problem = _problem(text)
+            found[problem.family].append(Measured(problem, by_route))
+    return {family: sorted(found[family], key=lambda each: each.problem.m) for family in sorted(found)}
+
+
+def routes(
+    families: Mapping[Family, Sequence[Measured]], incumbent: Table | None = None, margin: float = MARGIN
+) -> dict[Family, list[Row]]:
+    """The table's rows for each family."""
+    found = {}
+    for family, measured in families.items():
+        held = _held(incumbent, family)
+        choice = choose([_kept(each.ties(margin), held.get(each.problem.m)) for each in measured], measured)
+        found[family] = _rows(measured, choice)
+    return found
 
 
 def choose(ties: Sequence[Sequence[Route]], measured: Sequence[Measured]) -> list[Route]:

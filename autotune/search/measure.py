@@ -85,10 +85,14 @@ class Comparison:
 
 
 class Meter:
-    """Measures routes on one session. Counts what the machine did to it in ``disturbed`` and ``slowed``."""
+    """Measures routes on one session, each in turns with stock, or with ``against`` in its place. Counts what the
+    machine did to it in ``disturbed`` and ``slowed``."""
 
-    def __init__(self, session: Session, effort: Effort, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, session: Session, effort: Effort, sleep: Callable[[float], None] = time.sleep, against: Route = STOCK
+    ) -> None:
         self._session = session
+        self._against = against
         self._effort = effort
         self._sleep = sleep
         self._stock_calls = 0
@@ -100,16 +104,16 @@ class Meter:
     def compare(self, route: Route) -> Comparison:
         """A comparison without rounds: warms the route up and settles how many calls make one evaluation."""
         if not self._stock_calls:
-            self._stock_calls, self._baseline = self._calibrate(STOCK)
+            self._stock_calls, self._baseline = self._calibrate(self._against)
         return Comparison(route, *self._calibrate(route))
 
     def round(self, comparison: Comparison) -> None:
         """Adds one round, measured again where the sentinel says that the machine changed meanwhile."""
         for attempt in range(RETRIES + 1):
-            a1 = self._time(STOCK, self._stock_calls)
+            a1 = self._time(self._against, self._stock_calls)
             b1 = self._time(comparison.route, comparison.calls)
             b2 = self._time(comparison.route, comparison.calls)
-            a2 = self._time(STOCK, self._stock_calls)
+            a2 = self._time(self._against, self._stock_calls)
             if attempt == RETRIES:
                 self._baseline = median([a1, a2])
             elif abs(math.log(a2 / a1)) > DRIFT:

@@ -171,30 +171,32 @@ class _Search:
         return self._last[2]
 
 
-def suggest(trial: Trial, routes: Sequence[Route]) -> Route:
+Choices = dict[str, dict[str, list[Any]]]
+"""For each kernel of a set of routes its parameters, each with the values that occur."""
+
+
+def suggest(trial: Trial, choices: Choices) -> Route:
     """The trial's route, asked for parameter by parameter: ``kernel``, then the kernel's own as ``pad.multiple``."""
-    name = trial.suggest_categorical("kernel", list(dict.fromkeys(route.kernel for route in routes)))
-    config = {
-        parameter: trial.suggest_categorical(f"{name}.{parameter}", choices)
-        for parameter, choices in _choices(routes, name).items()
+    name = trial.suggest_categorical("kernel", list(choices))
+    config: dict[str, Any] = {
+        parameter: trial.suggest_categorical(f"{name}.{parameter}", values)
+        for parameter, values in choices[name].items()
     }
     return Route.of(name, config)
 
 
 def frozen(
     route: Route,
-    routes: Sequence[Route],
+    choices: Choices,
     value: float | None,
     state: Any,
     attrs: dict[str, Any],
     seen: float | None = None,
 ) -> FrozenTrial:
     """A finished trial for a route that was measured elsewhere; ``seen`` is the value that a pruned one got to."""
-    choices = {f"{route.kernel}.{name}": values for name, values in _choices(routes, route.kernel).items()}
-    distributions: dict[str, BaseDistribution] = {
-        "kernel": CategoricalDistribution(list(dict.fromkeys(each.kernel for each in routes)))
-    }
-    distributions.update({name: CategoricalDistribution(values) for name, values in choices.items()})
+    distributions: dict[str, BaseDistribution] = {"kernel": CategoricalDistribution(list(choices))}
+    for name, values in choices[route.kernel].items():
+        distributions[f"{route.kernel}.{name}"] = CategoricalDistribution(values)
     return optuna.trial.create_trial(
         state=state,
         value=value,
@@ -216,11 +218,14 @@ def route_of(trial: FrozenTrial) -> Route | None:
     return Route.of(name, {each.split(".", 1)[1]: trial.params[each] for each in names})
 
 
-def _choices(routes: Sequence[Route], name: str) -> dict[str, list[Any]]:
-    configs = [route.config for route in routes if route.kernel == name]
-    return {
-        parameter: list(dict.fromkeys(config[parameter] for config in configs)) for parameter in kernel(name).parameters
-    }
+def choices_of(routes: Sequence[Route]) -> Choices:
+    """The kernels and the values that occur in a set of routes, in order of appearance."""
+    found: dict[str, dict[str, dict[Any, None]]] = {}
+    for route in routes:
+        values = found.setdefault(route.kernel, {name: {} for name in kernel(route.kernel).parameters})
+        for name, value in route.items:
+            values[name][value] = None
+    return {name: {parameter: list(each) for parameter, each in values.items()} for name, values in found.items()}
 
 
 def _params(route: Route) -> dict[str, Any]:

@@ -91,12 +91,15 @@ def raw_size(kernel: Kernel, backend: str) -> int:
 
 @lru_cache(maxsize=1024)
 def _legal(kernel: Kernel, problem: Problem, values: tuple[tuple[Any, ...], ...]) -> tuple[tuple[Route, ...], Points]:
-    """The kernel's constraints thin the product out in whole columns; what they leave is asked about one by one."""
+    """The kernel's constraints thin the product out in whole columns; what they leave is asked about one by one. The
+    values were checked when the spaces were read."""
+    if not kernel.serves(problem):
+        return (), enumerate_points(dict(zip(kernel.parameters, values))).keep([])
     points = enumerate_points(dict(zip(kernel.parameters, values)), kernel.constraints(problem))
     by_work: dict[object, tuple[Route, int]] = {}
     for number in range(len(points)):
         config = points.config(number)
-        if kernel.accepts(problem, config):
+        if kernel.legal(problem, config):
             by_work[kernel.same(problem, config)] = Route.of(kernel.name, config), number
     routes = tuple(route for route, _ in by_work.values())
     return routes, points.keep([number for _, number in by_work.values()])

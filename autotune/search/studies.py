@@ -27,7 +27,7 @@ from ..problem import Problem
 from . import results, space
 from .learned import Learned, coordinates
 from .results import Origin, Result
-from .sampler import IN_VAIN, LegalSetSampler, frozen, suggest
+from .sampler import IN_VAIN, Choices, LegalSetSampler, choices_of, frozen, suggest
 
 PROTOCOL = 2
 """Raised when the measuring changes so that old and new numbers must not be mixed."""
@@ -102,7 +102,9 @@ class ProblemStudy:
         self.routes = list(routes)
         self._sampler: LegalSetSampler | None = None
         # A study's choices must stay the same, whichever of the kernels a sweep is asked for.
-        self._every = list(dict.fromkeys([*space.legal_routes(problem, origin.backend, nax=origin.nax), *routes]))
+        every = dict.fromkeys([*space.legal_routes(problem, origin.backend, nax=origin.nax), *routes])
+        self._choices = choices_of(list(every))
+        self._read: dict[int, tuple[Route, Result] | None] = {}
         identity = _identity(problem, origin)
         self._study = optuna.create_study(
             storage=storage, study_name=_name(problem, origin, identity), load_if_exists=True, direction="minimize"
@@ -132,6 +134,7 @@ class ProblemStudy:
     def forget(self) -> None:
         """Deletes the study and starts it anew."""
         self._sampler = None
+        self._read.clear()
         name, storage, attrs = self._study.study_name, self._study._storage, self._study.user_attrs
         optuna.delete_study(study_name=name, storage=storage)
         self._study = optuna.create_study(storage=storage, study_name=name, direction="minimize")
@@ -149,7 +152,7 @@ class ProblemStudy:
         self._sampler.next_route(self._study)
         self._study.sampler = self._sampler
         trial = self._study.ask()
-        return trial, suggest(trial, self._every)
+        return trial, suggest(trial, self._choices)
 
     def tell(self, trial: Trial, result: Result) -> None:
         """Keeps a row; from here on it survives the process."""
@@ -162,11 +165,19 @@ class ProblemStudy:
 
     def add(self, route: Route, result: Result) -> None:
         """Keeps a row for a route that was dealt before: a finalist's, which replaces its first one."""
-        self._study.add_trial(_frozen(route, self._every, result))
+        self._study.add_trial(_frozen(route, self._choices, result))
 
     def rows(self) -> dict[Route, Result]:
-        """The latest row of each route."""
-        return {Route.parse(row.route): row for row in _rows(self._study.get_trials(deepcopy=False))}
+        """The latest row of each route. A finished trial changes no more, and is read once."""
+        found: dict[Route, Result] = {}
+        for trial in self._study.get_trials(deepcopy=False):
+            if trial.number not in self._read and trial.state.is_finished():
+                rows = list(_rows([trial]))
+                self._read[trial.number] = (Route.parse(rows[0].route), rows[0]) if rows else None
+            known = self._read.get(trial.number)
+            if known is not None:
+                found[known[0]] = known[1]
+        return found
 
     def _abandon_running(self) -> None:
         """Trials that a killed sweep left open are closed, and their routes dealt again."""
@@ -185,7 +196,7 @@ class ProblemStudy:
                 route = Route.parse(row.route)
                 found = kernels.KERNELS.get(route.kernel)
                 if found and route in self.routes and kernels.fingerprint.of(found) == row.kernel:
-                    self._study.add_trial(_frozen(route, self._every, row))
+                    self._study.add_trial(_frozen(route, self._choices, row))
 
 
 def all_rows(storage: BaseStorage) -> Iterator[Result]:
@@ -200,12 +211,12 @@ def _rows(trials: Sequence[FrozenTrial]) -> Iterator[Result]:
             yield results.from_json(trial.user_attrs["result"])
 
 
-def _frozen(route: Route, routes: Sequence[Route], result: Result) -> FrozenTrial:
+def _frozen(route: Route, choices: Choices, result: Result) -> FrozenTrial:
     state = _STATES[result.status]
     value = 1 / result.speedup if result.speedup else None
     complete = state is TrialState.COMPLETE
     attrs = {"result": results.to_json(result)}
-    return frozen(route, routes, value if complete else None, state, attrs, seen=None if complete else value)
+    return frozen(route, choices, value if complete else None, state, attrs, seen=None if complete else value)
 
 
 def _identity(problem: Problem, origin: Origin) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 Order of work for one problem: stock against itself (the noise floor), the legal set as the sampler deals it, then a
 play-off between the few best with more rounds. What is known when a sweep is killed is known when it starts again.
+At the end come the routes that the bound of the neighbour rule rests on (:mod:`autotune.search.generalize`).
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -16,8 +18,9 @@ from typing import Any, Protocol
 from .. import kernels
 from ..devices.base import Accuracy, Device, RouteFailed, Session
 from ..kernels import STOCK, Route
-from ..problem import Problem
-from . import accuracy, results, space
+from ..problem import Family, Problem
+from ..routing.neighbours import class_of, factor
+from . import accuracy, export, generalize, results, space
 from .export import MARGIN, Measured
 from .learned import Learned
 from .measure import Comparison, Effort, Meter
@@ -32,7 +35,7 @@ PLAY_OFFS = 2
 
 
 WINNERS = 3
-"""A problem's fastest routes that the next problem of its family starts from."""
+"""A problem's fastest routes that others start from: the family's next problem, and the same M of a near shape."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,8 @@ class Sweep:
         self._clock = clock
         self._today = today
         self._sleep = sleep
-        self._winners: dict[Any, list[Route]] = {}
+        self._winners: dict[Family, dict[int, list[Route]]] = {}
+        self._rows: list[Result] = []
         self._learned = Learned()
         self._outcome = Outcome()
         self._start = 0.0
@@ -137,6 +141,8 @@ class Sweep:
                 spent.append(done.seconds)
             self._outcome.done.append(done)
             self._listener.finished(done)
+        else:
+            self._try_neighbours()
         return self._outcome
 
     def stopped(self) -> bool:
@@ -147,6 +153,26 @@ class Sweep:
     def _end(self, left: int) -> None:
         self._outcome.stopped = "interrupted" if self._stop() else "budget"
         self._outcome.left = left
+
+    def _try_neighbours(self) -> None:
+        """Measures, in classes with shapes enough for a bound, the routes that the neighbour rule would take at a shape
+        and that the search passed over there. One that turns out to be fast enters a play-off like any other."""
+        families = export.by_family(self._rows)
+        wanted: dict[Problem, list[Route]] = defaultdict(list)
+        for problem, route in generalize.untried(families, export.routes(families)):
+            wanted[problem].append(route)
+        for number, (problem, routes) in enumerate(wanted.items()):
+            if self.stopped():
+                self._end(len(wanted) - number)
+                return
+            legal = space.legal_routes(problem, self._origin.backend, nax=self._origin.nax)
+            study = self._open_study(problem, legal)
+            self._listener.started(problem, number + 1, len(wanted), None)
+            try:
+                session = self._device.open(problem, self._seed(problem), self._origin.load)
+                _Tuner(self, problem, study, session).add([route for route in routes if route in legal])
+            except RouteFailed:
+                continue  # the session does not open again: what is not known counts against the rule
 
     def _tune(self, problem: Problem, began: float) -> Done | None:
         """One problem, from its study's state to done; None where the user stopped it on the way."""
@@ -185,7 +211,8 @@ class Sweep:
         self._learned.keep(
             problem, ((route, 1 / row.speedup if row.speedup else math.inf) for route, row in rows.items())
         )
-        self._winners[problem.family] = [Route.parse(row.route) for row in ranked[:WINNERS]]
+        self._winners.setdefault(problem.family, {})[problem.m] = [Route.parse(row.route) for row in ranked[:WINNERS]]
+        self._rows += rows.values()
         timed_stock = STOCK in rows and rows[STOCK].status == results.OK
         chosen = Measured(problem, rows).ties(MARGIN)[0] if timed_stock else STOCK
         best = rows[chosen] if chosen != STOCK else best
@@ -201,8 +228,16 @@ class Sweep:
         return (self._plan.seed * 1_000_003 + sum(ord(c) * 31**i for i, c in enumerate(str(problem)))) % 2**31
 
     def seeds(self, problem: Problem) -> list[Route]:
-        """Winners of the family's problem before this one: the next M mostly wants the same."""
-        return self._winners.get(problem.family, [])
+        """Winners of the family's problem before this one, since the next M mostly wants the same, and of the nearest
+        shape at this M, which say how far that shape speaks for this one. They take half of a search at most: where all
+        of it went to them, what the first problem found by luck would be the last word."""
+        own = list(self._winners.get(problem.family, {}).values())[-1:]
+        class_ = class_of(str(problem))
+        alike = [each for each, at in self._winners.items() if problem.m in at and class_of(str(each)) == class_]
+        others = [(factor(each, problem.family), each) for each in alike if each != problem.family]
+        near = [self._winners[family][problem.m] for _, family in sorted(others)[:1]]
+        found = list(dict.fromkeys(route for routes in own + near for route in routes))
+        return found[: max(1, self._plan.effort.searched // 2)]
 
     def timed(self, problem: Problem, comparison: Comparison, status: str, **rest: Any) -> Result:
         c = comparison
@@ -273,11 +308,18 @@ class _Tuner:
             self._tell(result)
             if route == STOCK and result.status != results.OK:
                 return True
-        for _ in range(PLAY_OFFS):
-            if not self._play_off():
-                break
-        self._count()
+        self._finals()
         return not self._sweep.stopped() or self._settled()
+
+    def add(self, routes: Sequence[Route]) -> None:
+        """Measures routes besides those that were dealt."""
+        for route in routes:
+            if self._stopped():
+                return
+            result = self._measure(route)
+            self._study.add(route, result)
+            self._tell(result)
+        self._finals()
 
     def _measure(self, route: Route) -> Result:
         error: dict[str, float] = {}
@@ -325,6 +367,12 @@ class _Tuner:
 
     def _settled(self) -> bool:
         return all(row.rounds >= self._effort.final for row in self._finalists())
+
+    def _finals(self) -> None:
+        for _ in range(PLAY_OFFS):
+            if not self._play_off():
+                break
+        self._count()
 
     def _play_off(self) -> bool:
         """More rounds for the finalists, half of them in a second session; false where none needs them.

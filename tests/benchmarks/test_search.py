@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from report.builders import problem, refused, timed
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "search"
 
@@ -17,7 +18,7 @@ def module(monkeypatch):
     """Imports a module of the benchmark as its command does."""
     monkeypatch.syspath_prepend(str(FOLDER))
     yield importlib.import_module
-    for name in ("run", "score", "strategies", "plot"):
+    for name in ("run", "score", "strategies", "plot", "replay"):
         sys.modules.pop(name, None)
 
 
@@ -88,3 +89,58 @@ def test_the_command_prints_both_tables_and_does_not_repeat_what_it_has(folder, 
     assert "| made_up |" in first.stdout
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     assert again.stdout == first.stdout
+
+
+class TestReplay:
+    """A sweep replayed on results where padding wins everywhere, at two M of two shapes."""
+
+    @pytest.fixture
+    def csv(self, tmp_path):
+        from autotune.search import results, space
+
+        rows = []
+        for n in (64, 128):
+            for m in (3, 5):
+                family = f"quantized_matmul N={n} K=512 f16 affine-b4-g64 nt"
+                for route in map(str, space.legal_routes(problem(family, m), "cuda")):
+                    us = 100 if route == "stock" else 40 if route.startswith("pad multiple=8") else 120
+                    wrong = route.startswith("dequantize")
+                    made = refused(family, m, route, results.INACCURATE, "wrong") if wrong else None
+                    rows.append(made or timed(family, m, route, us, 100))
+        path = tmp_path / "h100.csv"
+        path.write_text(results.dumps(rows), "utf-8")
+        return path
+
+    @pytest.fixture
+    def replay(self, module, monkeypatch):
+        from autotune.kernels import KERNELS
+
+        for kernel in KERNELS.values():
+            monkeypatch.setattr(kernel, "searched", kernel.name != "stock")
+        return module("replay")
+
+    def test_with_every_route_it_is_exhaustive(self, replay, csv):
+        recorded = replay.read(csv)
+        assert len(recorded) == 4
+        for run in (replay.swept, replay.drawn):
+            assert run(recorded, 100, 1) == pytest.approx([1.0] * 4)
+
+    def test_with_few_it_is_what_those_gave(self, replay, csv):
+        recorded = replay.read(csv)
+        for run in (replay.swept, replay.drawn):
+            assert all(
+                each == pytest.approx(0.4, rel=0.01) or each == pytest.approx(1.0) for each in run(recorded, 2, 1)
+            )
+
+    def test_shapes_are_compared_pair_by_pair(self, csv):
+        done = subprocess.run(
+            [sys.executable, str(FOLDER / "neighbours.py"), str(csv)], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.startswith("quantized_matmul f16 affine-b4-g64 nt: stock; too few")
+        assert "| N=64 K=512 | N=128 K=512 | 2.00 | 2 | 0.0% | 0.0% | 0 |" in done.stdout
+
+    def test_the_command_prints_a_table(self, csv):
+        command = [sys.executable, str(FOLDER / "replay.py"), str(csv), "--seeds", "2", "--share", "20"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.startswith("4 problems, ")
+        assert done.stdout.count("| autotune |") == done.stdout.count("| random |") == 1

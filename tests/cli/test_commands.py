@@ -9,6 +9,7 @@ import sys
 from typing import NamedTuple
 
 import pytest
+from fakes import FakeDevice
 from report.builders import PAD, STOCK, WIDE, timed
 
 from autotune import __version__, chips, kernels, machine
@@ -21,7 +22,7 @@ from autotune.report.kernels import HEAD
 from autotune.search import results, space, workloads
 from autotune.search.check import Finding
 
-COMMANDS = ("devices", "sweep", "export", "check", "verify", "show", "explain", "spaces", "diff", "bench")
+COMMANDS = ("devices", "sweep", "export", "check", "verify", "show", "explain", "spaces", "diff", "bench", "limits")
 SMALL = "quantized_matmul M=2 N=64 K=64 f16 affine-b4-g64 nt"
 
 
@@ -340,6 +341,58 @@ class TestDryRun:
         assert call("sweep", "--dry-run", "--chip", "cpu").code == OK
 
 
+class TestLimits:
+    """On a fake device: dequantizing costs the same for any M, stock a row at a time."""
+
+    FAMILY = "quantized_matmul N=64 K=64 f16 affine-b4-g64 nt"
+    ARGS = ("limits", FAMILY, "--device", "cpu", "--first", "stock", "--second", "dequantize")
+
+    @pytest.fixture
+    def device(self, monkeypatch):
+        fake = FakeDevice(lambda problem, route: 1e-6 * (10 * problem.m if route.kernel == "stock" else 55))
+        monkeypatch.setattr("autotune.search.isolated.IsolatedDevice", lambda *_: fake)
+        return fake
+
+    def test_text(self, call, device):
+        ended = call(*self.ARGS)
+        assert ended.code == OK
+        assert ended.out.splitlines()[:2] == [f"{self.FAMILY}, M=1..64", "dequantize overtakes stock at M=6"]
+        assert "M=1: stock is ahead\n" in ended.err
+        assert ended.err.splitlines()[-1].startswith("next: autotune sweep")
+        assert device.closed
+
+    def test_json(self, call, device):
+        document = json.loads(call(*self.ARGS, "--along", "M=1..32", "--checks", "0", "--json").out)
+        assert document["limit"] == {"at": 6, "low": 5, "high": 6, "second": True}
+        assert document["sides"] == ["stock", "dequantize"]
+        assert len(document["duels"]) <= 7
+
+    def test_what_the_problem_says_of_the_axis_is_of_no_account(self, call, device):
+        with_m = (self.ARGS[0], self.FAMILY.replace(" N", " M=3 N"), *self.ARGS[2:])
+        assert call(*with_m).out.splitlines()[0] == f"{self.FAMILY}, M=1..64"
+
+    def test_a_cpu_has_no_sides(self, fails, device):
+        said = fails(USAGE, "limits", self.FAMILY, "--device", "cpu")
+        assert "there is no vector and no matrix side" in said
+        assert not device.opened
+
+    @pytest.mark.parametrize(
+        ("option", "part"),
+        [
+            (("--along", "M=9..1"), "is empty"),
+            (("--effort", "none"), "unknown effort"),
+            (("--load", "none"), "unknown load"),
+            (("--second", "pa"), "unknown kernel"),
+        ],
+    )
+    def test_usage(self, fails, device, option, part):
+        assert part in fails(USAGE, *self.ARGS, *option)
+
+    def test_stock_that_fails(self, fails, device):
+        device.failures["stock"] = "crashed"
+        assert "cannot be measured" in fails(FAILED, *self.ARGS)
+
+
 class TestExport:
     def test_without_results(self, fails):
         assert "run: autotune sweep" in fails(FAILED, "export")
@@ -356,10 +409,11 @@ class TestExport:
             f"{path}: 2 routes for 1 family (2 problems), 1 of them not stock; one may serve several M",
             f"{measured}: 4 results",
         ]
-        assert ended.out.splitlines()[2:] == [
-            HEAD,
-            "  pad           1.58x over 2 problems, fastest on 1",
-        ]
+        head, gain, beyond, bound = ended.out.splitlines()[2:]
+        assert head == HEAD
+        assert gain == "  pad           1.58x over 2 problems, fastest on 1"
+        assert beyond == "shapes that are not tuned:"
+        assert bound.startswith("  quantized_matmul f16 affine-b4-g64 nt: stock; too few of its shapes")
         assert ended.err.startswith(f"next: autotune show --table {path}")
         assert path.is_file()
 
@@ -369,6 +423,9 @@ class TestExport:
         assert document["table"] == str(measured.with_suffix(".json"))
         assert (document["schema"], document["chip"], document["results"]) == (1, "h100", 4)
         assert (document["families"], document["routes"], document["routes_not_stock"]) == (1, 2, 1)
+        assert [(each["class"], each["regret"]) for each in document["neighbours"]] == [
+            ("quantized_matmul f16 affine-b4-g64 nt", None)
+        ]
 
     def test_twice_gives_the_same_bytes(self, call, measured):
         both = []

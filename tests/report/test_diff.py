@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from autotune.errors import TableError
 from autotune.report import diff
+from autotune.routing.neighbours import Bound
 from report.builders import DENSE, M5MAX, PAD, REPEAT, STOCK, WIDE, header, make, row
 
 
@@ -122,6 +124,14 @@ def test_document_lists_ties_too():
     assert document["counts"]["slower"] == 1
     slower = next(change for change in document["changes"] if change["kind"] == "slower")
     assert (slower["m"], slower["ratio"]) == ([3, 7], 0.75)
+
+
+def test_a_class_that_is_routed_beyond_its_shapes_in_one_table_alone_is_noted():
+    bound = Bound("matmul bf16 nt", 0.03, 2.0, 20, 40, 0, 0)
+    without, routed, lost = (make({}, header(neighbours=b)) for b in (None, (bound,), (replace(bound, regret=0.3),)))
+    assert diff.diff(without, routed).notes == ("matmul bf16 nt: shapes beyond the tuned ones are now routed",)
+    assert diff.diff(routed, lost).notes == ("matmul bf16 nt: shapes beyond the tuned ones are no longer routed",)
+    assert diff.diff(without, lost).notes == ()
 
 
 def test_a_bad_file_is_an_error():

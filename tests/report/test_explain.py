@@ -14,6 +14,7 @@ from autotune.kernels import Route
 from autotune.problem import Problem
 from autotune.report import explain_text, tables
 from autotune.report.explain import achieved, beside, deciding, document, explain, layout_note, look_up, measured
+from autotune.routing.neighbours import Bound
 from autotune.routing.router import Router
 from autotune.routing.table import ChipKey, load
 from autotune.search import results
@@ -26,6 +27,8 @@ ROWS = [
     row(17, 40, "chunk rows=16", 1.3),
     row(64, 128, "dequantize compute=native", 1.2, mlx="0.1.0"),
 ]
+
+BOUND = Bound(WIDE.replace("N=13824 K=5120 ", ""), 0.03, 2.0, 20, 40, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +55,78 @@ def test_a_family_that_is_not_tuned_names_its_likes():
     assert look_up(make({WIDE: ROWS}), problem(DENSE, 3)).why == "this family is not tuned"
 
 
+def _shapes(rows, kind="f16 affine-b4-g64 nt", bound=BOUND):
+    """A table of three shapes; N=8192 K=5120 is between two of them and nearest to N=10240."""
+    families = {f"{WIDE.split()[0]} N={n} K=5120 {kind}": rows for n in (4096, 10240, 20480)}
+    return make(families, header(neighbours=bound and (bound,)))
+
+
+BETWEEN = WIDE.replace("13824", "8192")
+
+
+def test_a_neighbour_speaks_and_is_named_with_its_bound():
+    found = look_up(_shapes([row(3, 7, PAD, 2.91), row(8, 9, STOCK)]), problem(BETWEEN, 3))
+    assert (str(found.route), found.neighbour.family.n) == (PAD, 10240)
+    assert found.why == (
+        "this family is not tuned; its neighbour N=10240 K=5120 is the nearest that is, 1.25 times apart, and the row "
+        "M=3..7 says so"
+    )
+    assert found.routed
+    kept = look_up(_shapes([row(3, 7, PAD, 2.91), row(8, 9, STOCK)]), problem(BETWEEN, 8))
+    assert kept.route == Route.parse(STOCK)
+    assert "keeps stock" in kept.why
+
+
+@pytest.mark.parametrize(
+    ("bound", "why"),
+    [
+        (replace(BOUND, regret=None, shapes=4), "too few of its shapes have a neighbour to learn from (4, 19 "
+         "are needed)"),
+        (replace(BOUND, regret=0.081), "takes at most 8.1 % longer than the best in 95 % of cases (20 shapes and 40 "
+         "problems left out), more than 5 %"),
+        (replace(BOUND, regret=None), "has no bound (20 shapes and 40 problems left out; the neighbour's route was not "
+         "measured in 1)"),
+        (replace(BOUND, reach=1.2), "no tuned shape of its alignment is within a factor of 1.20"),
+        (replace(BOUND, class_="other"), "no shape of its class is tuned"),
+    ],
+)  # fmt: skip
+def test_where_no_neighbour_speaks_the_reason_is_given(bound, why):
+    found = look_up(_shapes([row(3, 7, PAD, 2.91)], bound=bound), problem(BETWEEN, 3))
+    assert (str(found.route), found.neighbour) == (STOCK, None)
+    assert why in found.why
+
+
+def test_what_was_measured_is_shown_of_the_neighbour():
+    family = WIDE.replace("13824", "10240")
+    results_ = [timed(family, 3, STOCK, 130, 130), timed(family, 3, PAD, 44.1, 130)]
+    explained = explain(problem(BETWEEN, 3), _shapes([row(3, 7, PAD, 2.91)]), results_)
+    assert str(explained.measured.problem.family) == family
+    said = _text(explained)
+    assert "Measured at M=3 of the neighbour N=10240 K=5120" in said
+    assert "over stock at M=7 and N=10240 K=5120" in said
+    assert "a neighbour's route takes at most 3 % longer than the best in 95 % of cases" in said
+    assert document(explained)["neighbour"]["family"] == family
+    assert document(explained)["neighbour"]["bound"]["regret"] == 0.03
+    assert explain_text.next_step(explained).startswith("autotune sweep --problem")
+
+
+def test_layouts_of_neighbours_have_to_agree():
+    kind = "bf16 nt"
+    one, other = [row(3, 8, "chunk rows=2", 1.4)], [row(3, 8, "upcast", 1.4)]
+
+    def made(nn):
+        nt = {f"matmul N={n} K=4096 bf16 nt": one for n in (2048, 8192)}
+        bounds = tuple(replace(BOUND, class_=f"matmul bf16 {layout}") for layout in ("nt", "nn"))
+        rows = {f"matmul N={n} K=4096 bf16 nn": nn for n in (2048, 8192)} if nn else {}
+        return make({**nt, **rows}, header(neighbours=bounds))
+
+    asked = problem(f"matmul N=4096 K=4096 {kind}", 4)
+    assert str(look_up(made(None), asked).route) == "chunk rows=2"
+    assert "for which no tuned shape speaks: it takes stock" in layout_note(made(None), asked)
+    assert "whose route is upcast: it takes stock" in layout_note(made(other), asked)
+    assert layout_note(made(one), asked) == ""
+
+
 def test_rows_that_cannot_be_read_mean_stock():
     found = look_up(make({WIDE: [row(3, 7, "pad multiple=1 fill=zeros")]}), problem(WIDE, 3))
     assert str(found.route) == STOCK
@@ -68,12 +143,18 @@ def test_look_ups_agree_with_the_router(tmp_path, monkeypatch):
     cpu = machine.local("cpu")
     here = ChipKey("cpu", cpu.backend, cpu.device_name, cpu.architecture, cpu.cores, cpu.nax)
     families = {WIDE: ROWS, DENSE: [row(3, 8, "chunk rows=2", 1.4), row(9, 9, "chunk rows=3", 1.2, mlx="0.1.0")]}
-    path = saved(tmp_path, families, header(here))
+    families[WIDE.replace("13824", "5120")] = [row(3, 7, REPEAT, 2)]
+    families["quantized_matmul N=8192 K=5120 f16 affine-b8-g64 nt"] = [row(3, 7, PAD, 2)]
+    path = saved(tmp_path, families, header(here, neighbours=(BOUND,)))
     monkeypatch.setenv("AUTOTUNE_TABLES", str(path))
     router, table = Router("cpu"), load(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for family in (*families, DENSE.replace("nt", "nn")):
+        for family in (
+            *families,
+            DENSE.replace("nt", "nn"),
+            *(WIDE.replace("13824", n) for n in ("7168", "10240", "64")),
+        ):
             for m in range(1, 140):
                 found, theirs = look_up(table, problem(family, m)), router.find(problem(family, m))
                 assert found.route == theirs.route
@@ -86,6 +167,13 @@ def test_the_first_table_with_the_family_decides():
     assert deciding([broken, dense, wide], problem(WIDE, 3)).path == "wide"
     assert deciding([dense, wide], problem(DENSE.replace("bf16", "f16"), 3)).path == "dense"
     assert deciding([], problem(WIDE, 3)) is None
+
+
+def test_a_neighbour_in_a_later_table_decides():
+    neighbour = _shapes([row(3, 7, PAD, 2.91)])
+    assert deciding([make({DENSE: [row(1, 8)]}, path="dense"), neighbour], problem(BETWEEN, 3)) is neighbour
+    own = make({BETWEEN: [row(1, 8)]}, path="own")
+    assert deciding([neighbour, own], problem(BETWEEN, 3)).path == "own"
 
 
 def test_layouts_that_a_call_cannot_tell_apart():

@@ -8,58 +8,17 @@ from dataclasses import asdict, replace
 import pytest
 from rich.console import Console
 
-from autotune.kernels import KERNELS, Route
 from autotune.report import limits
 from autotune.routing.table import ChipKey
 from autotune.search.stats import Interval
 from autotune.stock_rules import MATRIX, VECTOR
-from report.builders import DENSE, H100, M5MAX, PAD, STOCK, WIDE, problem, refused, row, timed
+from report.builders import DENSE, H100, M5MAX, PAD, STOCK, WIDE, refused, row, timed
 
 CPU = ChipKey("cpu", "cpu", "AMD EPYC", "x86_64", 16, False)
 QMV = "qmv v=4 rows=4 simdgroups=2 split=1 values=16 stage=0 wide=1 math=safe"
 TALL = "quantized_matmul N=512 K=2048 f16 affine-b4-g64 nt"
 UNTRANSPOSED = "quantized_matmul N=512 K=2048 f16 affine-b4-g64 nn"
 MODULES = ("stock", "pad", "chunk", "dequantize", "split_k", "fold_k", "upcast", "qmv")
-
-
-@pytest.mark.parametrize(
-    ("route", "m", "chip", "expected"),
-    [
-        (STOCK, 7, H100, VECTOR), (STOCK, 8, H100, MATRIX), (STOCK, 8, M5MAX, VECTOR), (STOCK, 13, M5MAX, MATRIX),
-        ("upcast", 7, H100, VECTOR), ("upcast", 8, H100, MATRIX),
-        ("pad multiple=4 fill=zeros", 3, H100, VECTOR), ("pad multiple=4 fill=zeros", 5, H100, MATRIX),
-        (PAD, 3, H100, MATRIX), (PAD, 3, M5MAX, VECTOR), (PAD, 9, M5MAX, MATRIX),
-        ("chunk rows=4", 16, H100, VECTOR), ("chunk rows=8", 9, H100, MATRIX), ("chunk rows=8", 9, M5MAX, VECTOR),
-        ("fold_k parts=2 sum=native", 3, H100, VECTOR), ("fold_k parts=2 sum=native", 4, H100, MATRIX),
-        ("dequantize compute=native", 1, M5MAX, MATRIX), (QMV, 40, M5MAX, VECTOR),
-        ("gone a=1", 3, H100, ""), ("pad rows=8", 3, H100, ""), (PAD, 8, H100, ""), (STOCK, 8, CPU, ""),
-    ],
-)  # fmt: skip
-def test_the_side_of_a_route(route, m, chip, expected):
-    assert limits.side(Route.parse(route), problem(WIDE, m), chip) == expected
-
-
-def test_the_side_of_a_folded_product_follows_its_own_shape():
-    """On an M5 the limit is 33 for N=512, K=2048, and 13 for the N=8192, K=128 that 16 parts make of it."""
-    assert limits.side(Route.parse(STOCK), problem(TALL, 30), M5MAX) == VECTOR
-    assert limits.side(Route.parse("fold_k parts=2 sum=native"), problem(TALL, 15), M5MAX) == VECTOR
-    assert limits.side(Route.parse("fold_k parts=16 sum=native"), problem(TALL, 1), M5MAX) == MATRIX
-
-
-def test_the_side_of_slices_and_batches():
-    sliced = Route.parse("split_k parts=2")
-    assert limits.side(sliced, problem(UNTRANSPOSED, 3), M5MAX) == VECTOR
-    assert limits.side(sliced, problem(UNTRANSPOSED, 4), M5MAX) == MATRIX
-    batch = replace(problem(WIDE, 2), batch=4)
-    assert limits.side(Route.parse(STOCK), batch, H100) == MATRIX
-    assert limits.side(Route.parse(STOCK), batch, M5MAX) == VECTOR
-
-
-@pytest.mark.parametrize("kernel", KERNELS.values(), ids=list(KERNELS))
-def test_every_kernel_for_quantized_weights_has_a_side(kernel):
-    """A kernel that is added has to say its side, or be one of the compositions that are known here."""
-    if "quantized_matmul" in kernel.ops:
-        assert kernel.side in (VECTOR, MATRIX) or kernel.name in MODULES
 
 
 def found(rows, chip=H100, family=WIDE):

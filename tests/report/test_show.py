@@ -13,6 +13,7 @@ from rich.console import Console
 from autotune.errors import UsageError
 from autotune.report import limits, show, tables
 from autotune.routing import table
+from autotune.routing.neighbours import Bound
 from autotune.routing.router import Verdict
 from autotune.search.results import dumps
 from autotune.search.stats import Interval
@@ -175,6 +176,20 @@ def test_text_fits_80_columns_and_loses_nothing():
     assert max(map(len, plain.splitlines())) <= 80
     assert "…" not in text
     assert "12.9x [12.9, 13.0]" in text
+
+
+def test_text_says_what_shapes_take_that_are_not_tuned():
+    kind = WIDE.replace("N=13824 K=5120 ", "")
+    holds, fails = Bound(kind, 0.031, 1.8, 24, 512, 3, 1), Bound("matmul bf16 nt", None, 1.0, 0, 0, 0, 0)
+    made = make({WIDE: [row(1, 8)], DENSE: [row(1, 8)]}, header(neighbours=(fails, holds)))
+    said = _text([show.view(made)])
+    assert f"{kind}: routed up to a factor of 1.80 in N and K; a neighbour's route takes at most 3.1 % longer" in said
+    assert "matmul bf16 nt: stock; too few of its shapes" in said
+    assert "beyond: what a shape takes that is not tuned" in said
+    only = _text([show.view(made, "bf16")])
+    assert kind not in only.split("table")[1]
+    assert "beyond" not in _text([show.view(make({WIDE: [row(1, 8)]}))])
+    assert show.document([show.view(made)], [])["tables"][0]["neighbours"][1]["regret"] == 0.031
 
 
 def test_document_holds_all_and_survives_json():

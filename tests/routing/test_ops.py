@@ -21,6 +21,7 @@ from autotune.kernels import Route
 from autotune.mlx_ops import ORIGINAL
 from autotune.problem import Problem
 from autotune.routing import ops, router, switch, table
+from autotune.routing.neighbours import Bound
 
 pytestmark = pytest.mark.usefixtures("shipped_tables")
 
@@ -502,6 +503,40 @@ class TestLayouts:
     def test_two_layouts_that_differ_are_stock(self, write_table, taken):
         assert self.agreed(write_table, taken, nt="chunk rows=2", nn="chunk rows=4") == []
         assert self.agreed(write_table, taken, nt="chunk rows=2", nn="stock") == []
+
+
+class TestNeighbours:
+    """Shapes that no table has, under a bound that holds for their class."""
+
+    def routed(self, write_table, taken, **by_layout):
+        """What a product of N=192, K=512 takes, and whether it is right."""
+        families = {
+            f"matmul N={n} K=512 f32 {layout}": [(M, M, route)]
+            for layout, route in by_layout.items()
+            for n in (128, 256)
+        }
+        bounds = tuple(Bound(f"matmul f32 {layout}", 0.02, 2.0, 20, 40, 0, 0) for layout in by_layout)
+        autotune.use_table(write_table(families, neighbours=bounds))
+        a, b = mx.random.normal((M, 512), key=mx.random.key(1)), mx.random.normal((512, 192), key=mx.random.key(2))
+        assert_close(autotune.matmul(a, b), STOCK.matmul(a, b))
+        return list(taken)
+
+    def test_two_layouts_that_agree(self, write_table, taken):
+        assert self.routed(write_table, taken, nt="chunk rows=2", nn="chunk rows=2") == ["chunk rows=2"]
+
+    def test_one_layout_does_not_speak_for_both(self, write_table, taken):
+        assert self.routed(write_table, taken, nt="chunk rows=2") == []
+        assert self.routed(write_table, taken, nt="chunk rows=2", nn="chunk rows=4") == []
+
+    def test_a_quantized_product(self, write_table, taken):
+        kind = "f32 affine-b4-g64 nt"
+        families = {f"quantized_matmul N={n} K=512 {kind}": [(M, M, "chunk rows=2")] for n in (128, 256)}
+        bounds = (Bound(f"quantized_matmul {kind}", 0.02, 2.0, 20, 40, 0, 0),)
+        autotune.use_table(write_table(families, neighbours=bounds))
+        x, w = mx.random.normal((M, 512), key=mx.random.key(1)), mx.random.normal((192, 512), key=mx.random.key(2))
+        packed = mx.quantize(w, group_size=64, bits=4)
+        assert_close(autotune.quantized_matmul(x, *packed), STOCK.quantized_matmul(x, *packed))
+        assert taken == ["chunk rows=2"]
 
 
 class Broken:

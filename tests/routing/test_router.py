@@ -11,6 +11,7 @@ from autotune.kernels import KERNELS, STOCK, Route
 from autotune.mlx_ops import ORIGINAL
 from autotune.problem import Problem
 from autotune.routing import freshness, router, switch, table
+from autotune.routing.neighbours import Bound
 from autotune.routing.router import ROUTERS, Router, Routers
 
 pytestmark = pytest.mark.usefixtures("shipped_tables")
@@ -107,6 +108,117 @@ class TestIntervals:
         with recorded_warnings():
             assert route(Router("gpu"), 3) == "stock"
         assert route(Router("cpu"), 3) == PAD
+
+
+class TestNeighbours:
+    """Families that no table has: one between tuned ones, under a bound that holds."""
+
+    CLASS = "matmul bf16 nt"
+    TUNED = ("matmul N=64 K=512 bf16 nt", "matmul N=128 K=512 bf16 nt", "matmul N=256 K=512 bf16 nt")
+    ASKED = "matmul N=192 K=512 bf16 nt"
+    HOLDS = (Bound(CLASS, 0.03, 2.0, 20, 40, 0, 0),)
+
+    @pytest.fixture
+    def tuned(self, write_table, isolated):
+        rows = {self.TUNED[0]: [(2, 8, "chunk rows=1")], self.TUNED[1]: [(2, 3, SPLIT)], self.TUNED[2]: [(2, 7, PAD)]}
+
+        def write(neighbours=self.HOLDS, path="t.json", **more):
+            return write_table({**rows, **more}, isolated / "tables" / path, neighbours=neighbours)
+
+        return write
+
+    def test_the_nearest_one_speaks(self, tuned, isolated):
+        tuned()
+        hit = Router("cpu").find(problem(3, self.ASKED))
+        assert (str(hit.route), str(hit.neighbour.family), hit.tuned) == (PAD, self.TUNED[2], False)
+        assert hit.neighbour.factor == 256 / 192
+        assert hit.path == str(isolated / "tables" / "t.json")
+
+    def test_for_its_own_m_alone(self, tuned):
+        tuned()
+        assert [route(Router("cpu"), m, self.ASKED) for m in (1, 2, 7, 8, 9)] == ["stock", PAD, PAD, "stock", "stock"]
+
+    def test_the_own_family_comes_first(self, tuned):
+        """Also where it has no route for the M, and where it is stock."""
+        tuned(**{self.ASKED: [(2, 3, "stock"), (5, 5, SPLIT)]})
+        asked = Router("cpu")
+        assert [route(asked, m, self.ASKED) for m in (3, 4, 5)] == ["stock", "stock", SPLIT]
+        assert asked.find(problem(3, self.ASKED)).tuned
+
+    def test_the_own_family_of_a_later_table_comes_before_a_neighbour(self, tuned, write_table, shipped_tables):
+        tuned()
+        write_table({self.ASKED: [(3, 3, SPLIT)]}, shipped_tables / "here.json")
+        assert route(Router("cpu"), 3, self.ASKED) == SPLIT
+        assert route(Router("cpu"), 4, self.ASKED) == "stock"
+
+    @pytest.mark.parametrize(
+        "neighbours",
+        [None, (), (Bound(CLASS, 0.051, 2.0, 20, 40, 0, 0),), (Bound(CLASS, None, 2.0, 4, 40, 0, 0),),
+         (Bound("matmul f16 nt", 0.0, 2.0, 20, 40, 0, 0),)],
+    )  # fmt: skip
+    def test_without_a_bound_that_holds_it_is_stock(self, tuned, neighbours):
+        tuned(neighbours)
+        hit = Router("cpu").find(problem(3, self.ASKED))
+        assert (hit.route, hit.neighbour, hit.path) == (STOCK, None, "")
+
+    def test_an_own_family_that_is_torn_has_no_neighbour(self, tuned):
+        path = tuned(**{self.ASKED: [(2, 3, SPLIT)]})
+        path.write_text(path.read_text().replace(SPLIT, "upcast rows=1"))
+        name, texts = found(3, self.ASKED)
+        assert name == "stock"
+        assert len(texts) == 1
+
+    @pytest.mark.parametrize("asked", ["matmul N=32 K=512 bf16 nt", "matmul N=512 K=512 bf16 nt",
+                                       "matmul N=200 K=512 bf16 nt", "matmul N=192 K=1024 bf16 nt"])  # fmt: skip
+    def test_outside_or_of_another_alignment_it_is_stock(self, tuned, asked):
+        tuned()
+        assert route(Router("cpu"), 3, asked) == "stock"
+
+    def test_a_route_that_is_illegal_for_the_new_shape_is_stock(self, write_table, isolated):
+        """The nearest shape's K is split in five, which 1792 is no multiple of."""
+        rows = {f"matmul N={n} K={k} f32 nt": [(3, 3, f"split_k parts={parts}")]
+                for n, k, parts in ((64, 256, 2), (128, 1280, 5), (256, 2304, 2))}  # fmt: skip
+        bound = (Bound("matmul f32 nt", 0.03, 2.0, 20, 40, 0, 0),)
+        write_table(rows, isolated / "tables" / "t.json", neighbours=bound)
+        hit = Router("cpu").find(problem(3, "matmul N=128 K=1792 f32 nt"))
+        assert str(hit.neighbour.family) == "matmul N=128 K=1280 f32 nt"
+        assert (hit.route, hit.row) == (STOCK, None)
+
+    def test_stale_routes_of_a_neighbour_are_not_used(self, write_table, isolated):
+        rows = {text: [(3, 3, PAD, {"kernel": "f" * 12})] for text in self.TUNED}
+        write_table(rows, isolated / "tables" / "t.json", neighbours=self.HOLDS)
+        name, texts = found(3, self.ASKED)
+        assert name == "stock"
+        assert any("stale routes are not used" in text for text in texts)
+
+    def test_a_torn_neighbour_is_stock_with_a_warning(self, tuned, isolated):
+        path = tuned()
+        path.write_text(path.read_text().replace(PAD, "pad multiple=1 fill=zeros"))
+        name, texts = found(3, self.ASKED)
+        assert name == "stock"
+        assert any("outside its kernel's space" in text for text in texts)
+
+    def test_is_worked_out_once(self, tuned, monkeypatch):
+        tuned()
+        asked, calls = Router("cpu"), []
+        real = table.Table.neighbour
+        monkeypatch.setattr(table.Table, "neighbour", lambda *args: calls.append(1) or real(*args))
+        for m in (1, 3, 3, 9):
+            asked.find(problem(m, self.ASKED))
+        asked.find(problem(3, self.TUNED[0]))
+        assert calls == [1]
+
+    def test_the_first_table_that_allows_one_decides(self, tuned, write_table, shipped_tables):
+        tuned(())
+        write_table({text: [(2, 9, SPLIT)] for text in self.TUNED}, shipped_tables / "a.json", neighbours=self.HOLDS)
+        assert route(Router("cpu"), 3, self.ASKED) == SPLIT
+
+    def test_a_neighbours_route_that_fails_is_retired_for_that_shape_alone(self, tuned, monkeypatch):
+        tuned()
+        with recorded_warnings() as texts:
+            monkeypatch.setattr(KERNELS["pad"].__class__, "build", lambda *args: 1 / 0)
+            assert Routers().op(problem(3, self.ASKED), "cpu", ORIGINAL["matmul"]) is ORIGINAL["matmul"]
+        assert any(self.ASKED in text for text in texts)
 
 
 class TestPrecedence:
@@ -220,6 +332,14 @@ class TestSimulated:
         assert route(ROUTERS.of("cpu"), 3) == PAD
         switch.use_table(None)
         assert route(ROUTERS.of("cpu"), 3) == "stock"
+
+    def test_asking_for_one_allows_no_other(self, write_table, isolated):
+        write_table({FAMILY: [(1, 9, SPLIT)]}, isolated / "tables" / "here.json", source="simulated")
+        other = FAMILY.replace("N=64", "N=128")
+        switch.use_table(write_table({other: [(1, 7, PAD)]}, source="simulated"), simulated=True)
+        with recorded_warnings():
+            assert route(ROUTERS.of("cpu"), 3) == "stock"
+            assert route(ROUTERS.of("cpu"), 3, other) == PAD
 
     def test_a_simulated_table_of_another_chip_stays_foreign(self, write_table):
         with pytest.raises(TableError, match="this device is"):

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from autotune.errors import AutotuneError, TableError, UsageError
 from autotune.kernels import Route
 from autotune.problem import Problem
 from autotune.routing import table
+from autotune.routing.neighbours import Bound
 
 DENSE = "matmul N=64 K=256 bf16 nt"
 QUANTIZED = "quantized_matmul N=64 K=256 f16 affine-b4-g64 nt"
@@ -27,6 +29,12 @@ FAMILIES = {
 }
 
 
+BOUNDS = (
+    Bound("matmul bf16 nt", 0.021, 1.8, 22, 60, 1, 0),
+    Bound("quantized_matmul f16 affine-b4-g64 nt", None, 1.0, 0, 0, 0, 0),
+)
+
+
 def made(families=FAMILIES, **header) -> table.Table:
     return table.Table(table_header(**header), copy.deepcopy(dict(families)))
 
@@ -34,7 +42,7 @@ def made(families=FAMILIES, **header) -> table.Table:
 @pytest.fixture
 def path(tmp_path) -> Path:
     path = tmp_path / "here.json"
-    table.save(made(), path)
+    table.save(made(neighbours=BOUNDS), path)
     return path
 
 
@@ -67,12 +75,29 @@ class TestRoundTrip:
 
     def test_header_and_rows_are_read_as_written(self, path):
         loaded = table.load(path)
-        assert loaded.header == table_header()
+        assert loaded.header == table_header(neighbours=BOUNDS)
         assert loaded.path == str(path)
         last = loaded.rows(QUANTIZED)[-1]
         assert (last.first, last.last, last.at, str(last.route)) == (9, 12, 11, "chunk rows=8")
         assert (last.speedup, last.low, last.high) == (1.25, 1.125, 1.375)
         assert last.as_json() == FAMILIES[QUANTIZED][2]
+
+    def test_one_bound_a_line(self, path):
+        bounds = [line for line in path.read_text().splitlines() if '"class"' in line]
+        assert [json.loads(line.rstrip(","))["regret"] for line in bounds] == [0.021, None]
+
+    def test_a_table_from_before_there_were_bounds(self, tmp_path):
+        """It loads, is written as it was, and routes nothing beyond its shapes."""
+        table.save(made(), tmp_path / "old.json")
+        assert "neighbours" not in (tmp_path / "old.json").read_text()
+        old = table.load(tmp_path / "old.json")
+        assert old.header.neighbours is None
+        assert old.neighbour(table.parse_family(DENSE.replace("64", "128"))) is None
+        assert table.dumps(old) == (tmp_path / "old.json").read_text()
+
+    def test_none_fitted_is_not_the_same_as_none_asked(self, tmp_path):
+        table.save(made(neighbours=()), tmp_path / "new.json")
+        assert table.load(tmp_path / "new.json").header.neighbours == ()
 
     def test_a_family_that_the_table_lacks_has_no_rows(self, path):
         assert table.load(path).rows("matmul N=65 K=256 f16 nt") == ()
@@ -85,15 +110,15 @@ class TestPeek:
     def test_does_not_read_the_routes(self, path):
         head, families, _ = path.read_text().partition('"families"')
         path.write_text(f"{head}{families}: [ this is torn")
-        assert table.peek(path) == table_header()
+        assert table.peek(path) == table_header(neighbours=BOUNDS)
         with pytest.raises(TableError, match="truncated or no JSON"):
             table.load(path)
 
     def test_reads_a_table_that_something_else_formatted(self, path):
         path.write_text(json.dumps(json.loads(path.read_text()), indent=8))
-        assert table.peek(path) == table_header()
+        assert table.peek(path) == table_header(neighbours=BOUNDS)
         path.write_text(json.dumps(json.loads(path.read_text())))
-        assert table.peek(path) == table_header()
+        assert table.peek(path) == table_header(neighbours=BOUNDS)
 
     @pytest.mark.parametrize(
         ("field", "value", "part"),
@@ -105,6 +130,10 @@ class TestPeek:
             ("margin", "much", "malformed header"),
             ("chip", None, "malformed header"),
             ("chip", {"id": "x"}, "malformed header"),
+            ("neighbours", None, "malformed header"),
+            ("neighbours", "abc", "malformed header"),
+            ("neighbours", [{"class": "matmul bf16 nt"}], "malformed header"),
+            ("neighbours", [{**BOUNDS[0].as_json(), "regret": "0"}], "malformed header"),
         ],
     )
     def test_a_bad_header_is_refused_by_peek_and_load(self, path, field, value, part):
@@ -138,7 +167,7 @@ class TestTorn:
                 header = table.peek(path)
             except TableError:
                 continue
-            assert header == table_header()
+            assert header == table_header(neighbours=BOUNDS)
 
     @pytest.mark.parametrize("seed", range(3))
     def test_with_other_bytes_in_places(self, path, seed):
@@ -343,6 +372,14 @@ class TestOfChip:
         assert table.of_chip("m5max", [one, two]) == two / "b.json"
         assert table.of_chip("h100", [one, two, tmp_path / "absent"]) is None
 
+    def test_a_measured_one_goes_before_a_simulated_one(self, tmp_path):
+        simulated = made(id="m5max")
+        simulated = replace(simulated, header=replace(simulated.header, source="simulated"))
+        table.save(simulated, tmp_path / "a.json")
+        assert table.of_chip("m5max", [tmp_path]) == tmp_path / "a.json"
+        table.save(made(id="m5max"), tmp_path / "b.json")
+        assert table.of_chip("m5max", [tmp_path]) == tmp_path / "b.json"
+
 
 class TestTexts:
     @pytest.mark.parametrize("family", FAMILIES)
@@ -358,3 +395,37 @@ class TestTexts:
     def test_routes_are_written_as_text(self):
         row = table.Row.from_json(table_row(2, 7, "pad multiple=8 fill=zeros"))
         assert row.route == Route.of("pad", {"multiple": 8, "fill": "zeros"})
+
+
+class TestNeighbour:
+    """A class with a bound that holds, and one without."""
+
+    SHAPES = ((64, 512), (128, 512), (128, 1024), (256, 1024))
+
+    @pytest.fixture
+    def tuned(self, tmp_path):
+        families = {f"matmul N={n} K={k} bf16 nt": [table_row(1, 4, "upcast")] for n, k in self.SHAPES}
+        families |= {f"matmul N={n} K={k} f16 nt": [table_row(1, 4, "upcast")] for n, k in self.SHAPES}
+        bounds = (BOUNDS[0], Bound("matmul f16 nt", 0.06, 2.0, 30, 60, 0, 0))
+        return made(families, neighbours=bounds)
+
+    def of(self, tuned, text):
+        found = tuned.neighbour(table.parse_family(text))
+        return found and str(found.family)
+
+    def test_the_nearest_of_the_class(self, tuned):
+        assert self.of(tuned, "matmul N=192 K=1024 bf16 nt") == "matmul N=256 K=1024 bf16 nt"
+        found = tuned.neighbour(table.parse_family("matmul N=192 K=1024 bf16 nt"))
+        assert (found.factor, found.bound) == (256 / 192, BOUNDS[0])
+
+    @pytest.mark.parametrize("of", ["f16 nt", "f32 nt", "bf16 nn"])
+    def test_a_class_whose_bound_is_too_large_or_missing(self, tuned, of):
+        assert self.of(tuned, f"matmul N=192 K=1024 {of}") is None
+
+    def test_no_farther_than_was_measured(self, tuned):
+        """The bound's reach is 1.8 and the nearest shape twice as small."""
+        assert self.of(tuned, "matmul N=128 K=512 bf16 nt") is None
+
+    def test_a_family_that_cannot_be_read_is_passed_over(self, tuned):
+        tuned.families["matmul N=x K=1024 bf16 nt"] = []
+        assert self.of(tuned, "matmul N=192 K=1024 bf16 nt") == "matmul N=256 K=1024 bf16 nt"

@@ -79,6 +79,11 @@ class TestClean:
         path.with_suffix(".csv").write_text(results.dumps(rows), "utf-8")
         assert check(path) == []
 
+    def test_also_a_table_from_before_there_were_bounds(self, path):
+        old = table.load(path)
+        table.save(replace(old, header=replace(old.header, neighbours=None)), path)
+        assert check(path) == []
+
     def test_the_order_of_lines_in_the_csv_does_not_matter(self, path):
         csv = path.with_suffix(".csv")
         head, *lines = csv.read_text().splitlines()
@@ -98,6 +103,14 @@ class TestClean:
         ]
         assert "measured with MLX" in found[0].text
         assert "not 9.9.9" in found[0].text
+
+
+class TestBounds:
+    def test_one_that_the_results_do_not_give(self, path):
+        head = '"class": "quantized_matmul f16 affine-b4-g64 nt", "regret": '
+        edit(path, f"{head}null", f"{head}0.01")
+        (finding,) = check(path)
+        assert (finding.kind, finding.fails) == (STALE, True)
 
 
 class TestBroken:

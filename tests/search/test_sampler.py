@@ -9,7 +9,7 @@ from autotune.kernels import STOCK, Route
 from autotune.problem import Problem
 from autotune.search import space
 from autotune.search.portfolio import Portfolio
-from autotune.search.sampler import IN_VAIN, Exhausted, LegalSetSampler, frozen, route_of, suggest
+from autotune.search.sampler import IN_VAIN, Exhausted, LegalSetSampler, choices_of, frozen, route_of, suggest
 
 PROBLEM = Problem.parse("quantized_matmul M=5 N=256 K=1280 f16 affine-b4-g64 nt")
 WHOLE = space.legal_routes(PROBLEM, "metal", space.dealt_out())
@@ -35,7 +35,7 @@ def study_in(storage):
 def deal(study, routes=SOME, seeds=(), seed=0):
     study.sampler = LegalSetSampler(routes, seeds, seed)
     trial = study.ask()
-    return trial, suggest(trial, routes)
+    return trial, suggest(trial, choices_of(routes))
 
 
 def dealt(study, count, **kwargs):
@@ -97,7 +97,7 @@ def searched(study, count, sampler=None, cost=of, routes=None):
     found = []
     for _ in range(count):
         trial = study.ask()
-        route = suggest(trial, routes)
+        route = suggest(trial, choices_of(routes))
         study.tell(trial, 1.0 if route == STOCK else cost(route))
         found.append(route)
     return found
@@ -140,10 +140,10 @@ class TestSearching:
         told = []
         monkeypatch.setattr(Portfolio, "tell", lambda self, index, cost: told.append((index, cost)))
         study, routes = study_in(InMemoryStorage()), [STOCK, *SEARCHED]
-        study.add_trial(frozen(SEARCHED[0], routes, 0.5, TrialState.COMPLETE, {}))
-        study.add_trial(frozen(SEARCHED[1], routes, None, TrialState.PRUNED, {}, seen=2.5))
-        study.add_trial(frozen(SEARCHED[2], routes, None, TrialState.FAIL, {}))
-        study.add_trial(frozen(SEARCHED[0], routes, 0.7, TrialState.COMPLETE, {}))
+        study.add_trial(frozen(SEARCHED[0], choices_of(routes), 0.5, TrialState.COMPLETE, {}))
+        study.add_trial(frozen(SEARCHED[1], choices_of(routes), None, TrialState.PRUNED, {}, seen=2.5))
+        study.add_trial(frozen(SEARCHED[2], choices_of(routes), None, TrialState.FAIL, {}))
+        study.add_trial(frozen(SEARCHED[0], choices_of(routes), 0.7, TrialState.COMPLETE, {}))
         sampler = LegalSetSampler(routes)
         for _ in range(2):
             sampler.next_route(study)
@@ -154,8 +154,8 @@ class TestSearching:
         searched(study, 15)
         study.sampler = LegalSetSampler(routes)
         trials = [study.ask() for _ in range(1)]
-        first = suggest(trials[0], routes)
-        assert suggest(study.ask(), routes) != first
+        first = suggest(trials[0], choices_of(routes))
+        assert suggest(study.ask(), choices_of(routes)) != first
 
     def test_kernels_take_turns_and_the_fastest_gets_more(self):
         problem = Problem.parse("matmul M=4 N=512 K=512 f16 nt")
@@ -198,7 +198,7 @@ class TestOptuna:
         study = study_in(InMemoryStorage())
         study.sampler = LegalSetSampler(ROUTES)
         wanted = Route.of("pad", {"multiple": 33, "fill": "repeat"})
-        study.optimize(lambda trial: 1.0 + (suggest(trial, ROUTES) != wanted), n_trials=len(ROUTES))
+        study.optimize(lambda trial: 1.0 + (suggest(trial, choices_of(ROUTES)) != wanted), n_trials=len(ROUTES))
         assert study.best_params == {"kernel": "pad", "pad.multiple": 33, "pad.fill": "repeat"}
         assert len(study.trials) == len(ROUTES)
         assert {route_of(trial) for trial in study.trials} == set(ROUTES)
@@ -223,14 +223,14 @@ class TestRouteOf:
     def test_round_trip_through_a_stored_trial(self, storage):
         study = study_in(storage)
         for route in ROUTES:
-            study.add_trial(frozen(route, ROUTES, 1.0, TrialState.COMPLETE, {"said": str(route)}))
+            study.add_trial(frozen(route, choices_of(ROUTES), 1.0, TrialState.COMPLETE, {"said": str(route)}))
         assert [route_of(trial) for trial in study.trials] == ROUTES
         assert [trial.user_attrs["said"] for trial in study.trials] == [str(route) for route in ROUTES]
 
     def test_a_frozen_trial_counts_as_dealt(self):
         study = study_in(InMemoryStorage())
         for route in ROUTES[1:]:
-            study.add_trial(frozen(route, ROUTES, 1.0, TrialState.COMPLETE, {}))
+            study.add_trial(frozen(route, choices_of(ROUTES), 1.0, TrialState.COMPLETE, {}))
         assert deal(study, routes=ROUTES)[1] == STOCK
         with pytest.raises(Exhausted):
             LegalSetSampler(ROUTES).next_route(study)

@@ -8,7 +8,7 @@
 // A group's codes are summed as they are, exact in T, in float32; then its scale and bias come in: the bias times the
 // sum of the group's x, which one more left fragment, of ones, gives.
 //
-// The simdgroups of a team share K: each takes FLIGHT groups at a time, whose loads are issued together.
+// The simdgroups of a team share K: each has FLIGHT groups at a time, in use or on their way.
 //
 // Constants: those of packs.metal with VALUES = GROUP / 4, of fragment.metal, HALF (T is half, else bfloat), ROWS (8
 // TILES), V (8 BLOCKS), SIMDGROUPS, SPLIT, FLIGHT; T is the type of x.
@@ -19,6 +19,7 @@
 #define TEAMS (SIMDGROUPS / SPLIT)
 #define SUMS (2 * TILES * BLOCKS)
 #define LEFTS (TILES + AFFINE)
+#define ONES (HALF ? 0x3c003c00u : 0x3f803f80u)
 
 #if AFFINE
 #define BIASES biases
@@ -29,32 +30,32 @@
 typedef float Sums[BLOCKS][TILES][2];
 typedef T2 Left[LEFTS][2];
 
-// The codes of weight s of both runs in the halves of a word, `left_out` bits higher than they are.
+// The codes of weight s of both runs in the halves of a word, `left_out` bits higher than they are. `zero` is zero.
 #if 16 % BITS == 0 && RUN * BITS % 16 == 0
-METAL_FUNC uint codes_of(const thread uint* words, int s, int left_out) {
+METAL_FUNC uint codes_of(const thread uint* words, int s, int left_out, uint zero) {
   const int first = s * BITS / 16, second = first + RUN * BITS / 16;
   const uint both = first % 2 == 0 ? second % 2 == 0 ? low_halves(words[first / 2], words[second / 2])
                                                      : low_halves(words[first / 2], words[second / 2] >> 16)
                                    : high_halves(words[first / 2], words[second / 2]);
-  return (both >> (s * BITS % 16 - left_out)) & ((((1u << BITS) - 1u) << left_out) * 0x10001u);
+  return (both >> (s * BITS % 16 - left_out)) & ((((1u << BITS) - 1u) << left_out) * 0x10001u | zero);
 }
 #else
-METAL_FUNC uint codes_of(const thread uint* words, int s, int left_out) {
+METAL_FUNC uint codes_of(const thread uint* words, int s, int left_out, uint zero) {
   return (code_of(words, s) | (code_of(words, RUN + s) << 16)) << left_out;
 }
 #endif
 
 // Weight s of both runs as numbers of T, exactly; E2M1 and E4M3 codes without their group's scale.
-METAL_FUNC T2 pair_of(const thread uint* words, int s) {
+METAL_FUNC T2 pair_of(const thread uint* words, int s, uint zero) {
 #if AFFINE && HALF
   // 0x6400 is 1024, whose last place is worth one. In the low byte of a half codes stay where they are: a multiplication
   // that is there anyway shifts them.
   const int up = 8 % BITS == 0 ? s * BITS % 8 : 0;
   const uint one = uint(15 - up) << 10, offset = 0x8000u | (uint(25 - up) << 10);
-  return fma(as_type<half2>(codes_of(words, s, up) | 0x64006400u), as_type<half2>(one * 0x10001u),
+  return fma(as_type<half2>(codes_of(words, s, up, zero) | 0x64006400u), as_type<half2>(one * 0x10001u),
              as_type<half2>(offset * 0x10001u));
 #else
-  const uint codes = codes_of(words, s, 0);
+  const uint codes = codes_of(words, s, 0, zero);
 #if AFFINE && BITS < 8
   // 0x4300 is 128, whose last place is worth one.
   return as_type<bfloat2>(codes | 0x43004300u) - as_type<bfloat2>(0x43004300u);
@@ -111,61 +112,62 @@ METAL_FUNC void load_run(thread uint* words, const device T* from, bool outside)
   }
 }
 
-// What a lane has of FLIGHT groups of weights.
-struct Groups {
-  uint words[FLIGHT][TILES][PACK_WORDS];
-  scale_type scales[FLIGHT][TILES];
+// What a lane has of a group: weights of each of its rows, and two runs of x for each block.
+struct Group {
+  uint words[TILES][PACK_WORDS];
+  scale_type scales[TILES];
 #if AFFINE
-  T biases[FLIGHT][TILES];
+  T biases[TILES];
 #endif
+  uint runs[BLOCKS][2][RUN / 2];
 };
 
-// Takes the groups from number `first` on; those beyond the last one are that one again. `rows` are where the lane's rows
-// of w begin, in groups.
+// Takes group `g` of w; `rows` are where the lane's rows of w begin, in groups.
 template <bool WIDE, typename S, typename B>
-METAL_FUNC void take_groups(thread Groups& held, const device uchar* w, S scales, B biases,
-                            const thread long (&rows)[TILES], int first, int last) {
+METAL_FUNC void take_weights(thread Group& held, const device uchar* w, S scales, B biases,
+                             const thread long (&rows)[TILES], int g) {
 #pragma unroll
-  for (int f = 0; f < FLIGHT; f++) {
-    const int g = FLIGHT == 1 ? first : min(first + f, last);
-#pragma unroll
-    for (int t = 0; t < TILES; t++) {
-      const long group = rows[t] + g;
-      const device uchar* from = w + group * (4 * PACK_BITS / 8);
+  for (int t = 0; t < TILES; t++) {
+    const long group = rows[t] + g;
+    const device uchar* from = w + group * (4 * PACK_BITS / 8);
 #if PACK_BITS % 32 == 0
-      if (WIDE) {
-        load_words<PACK_WORDS>(held.words[f][t], (const device uint*)from);
-      } else {
-        load_pack((const device pack_unit*)from, held.words[f][t]);
-      }
+    if (WIDE) {
+      load_words<PACK_WORDS>(held.words[t], (const device uint*)from);
+    } else {
+      load_pack((const device pack_unit*)from, held.words[t]);
+    }
 #else
-      load_pack((const device pack_unit*)from, held.words[f][t]);
+    load_pack((const device pack_unit*)from, held.words[t]);
 #endif
-      held.scales[f][t] = scales[group];
+    held.scales[t] = scales[group];
 #if AFFINE
-      held.biases[f][t] = biases[group];
+    held.biases[t] = biases[group];
 #endif
+  }
+}
+
+// Takes the group of x at `x`, of which there are `rows` rows, K apart: zeros beyond.
+template <bool WIDE>
+METAL_FUNC void take_x(thread Group& held, const device T* x, int rows, int K, int lane) {
+#pragma unroll
+  for (int b = 0; b < BLOCKS; b++) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      const int m = 8 * b + right_column(lane, i);
+      load_run<WIDE>(held.runs[b][i], x + long(m) * K + right_row(lane, i) * RUN, m >= rows);
     }
   }
 }
 
-// Adds the products of one of these groups with the group of x at `x`, whose rows are K apart, to the sums.
-template <bool WIDE>
-METAL_FUNC void add_group(thread Sums& acc, const thread Groups& held, int f, const device T* x, int rows, int K,
-                          int lane) {
+// Adds the products of a group to the sums.
+METAL_FUNC void add_group(thread Sums& acc, const thread Group& held, uint zero) {
   T2 right[BLOCKS][RUN / 2][2];
 #pragma unroll
   for (int b = 0; b < BLOCKS; b++) {
-    uint runs[2][RUN / 2];
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-      const int m = 8 * b + right_column(lane, i);
-      load_run<WIDE>(runs[i], x + (m < rows ? long(m) * K : 0) + right_row(lane, i) * RUN, m >= rows);
-    }
 #pragma unroll
     for (int s = 0; s < RUN / 2; s++) {
-      right[b][s][0] = as_type<T2>(low_halves(runs[0][s], runs[1][s]));
-      right[b][s][1] = as_type<T2>(high_halves(runs[0][s], runs[1][s]));
+      right[b][s][0] = as_type<T2>(low_halves(held.runs[b][0][s], held.runs[b][1][s]));
+      right[b][s][1] = as_type<T2>(high_halves(held.runs[b][0][s], held.runs[b][1][s]));
     }
   }
   float dot[BLOCKS][LEFTS][2];
@@ -184,10 +186,10 @@ METAL_FUNC void add_group(thread Sums& acc, const thread Groups& held, int f, co
     for (int i = 0; i < 2; i++) {
 #pragma unroll
       for (int t = 0; t < TILES; t++) {
-        left[t][i] = pair_of(held.words[f][t], 2 * s + i);
+        left[t][i] = pair_of(held.words[t], 2 * s + i, zero);
       }
 #if AFFINE
-      left[TILES][i] = T2(T(1.0f), T(1.0f));
+      left[TILES][i] = as_type<T2>(ONES | zero);
 #endif
     }
 #pragma unroll
@@ -197,9 +199,9 @@ METAL_FUNC void add_group(thread Sums& acc, const thread Groups& held, int f, co
   }
 #pragma unroll
   for (int t = 0; t < TILES; t++) {
-    const float scale = scale_of(held.scales[f][t]);
+    const float scale = scale_of(held.scales[t]);
 #if AFFINE
-    const float bias = float(held.biases[f][t]);
+    const float bias = float(held.biases[t]);
 #endif
 #pragma unroll
     for (int b = 0; b < BLOCKS; b++) {
@@ -214,35 +216,39 @@ METAL_FUNC void add_group(thread Sums& acc, const thread Groups& held, int f, co
   }
 }
 
-// Adds the products of all groups that are the simdgroup's to the sums. The next groups are under way while the ones
-// before are multiplied.
+// Adds the products of all groups that are the simdgroup's to the sums: every SPLITth, of which FLIGHT are held. When one
+// has been multiplied, the one that takes its place is asked for, and is on its way while the others are multiplied. Where
+// there is none any more, x is zero and the weights are what they were, so that no branch keeps groups apart.
 template <bool WIDE, typename S, typename B>
 METAL_FUNC void walk(thread Sums& acc, const device T* x, const device uchar* w, S scales, B biases, int M, int N, int K,
                      int n0, int lane, int share) {
   const int groups = K / GROUP;
-  const int row = n0 + left_row(lane);
-  // The lane's place in a group is a quarter, of which `w` is moved once.
+  // Zero, but not to the compiler: constants that it is part of stay in registers, where NVIDIA's would load them again
+  // for every use (a tenth of all instructions).
+  const uint zero = uint(K) >> 31;
+  // The lane's place in a group is a quarter, by which `w` is moved once.
   w += left_column(lane) / 2 * (PACK_BITS / 8);
   long rows[TILES];
 #pragma unroll
   for (int t = 0; t < TILES; t++) {
-    rows[t] = long(min(row + 8 * t, N - 1)) * groups;
+    rows[t] = long(min(n0 + 8 * t + left_row(lane), N - 1)) * groups;
   }
-  Groups held, next;
-  int g = share * FLIGHT;
-  if (g < groups) {
-    take_groups<WIDE>(next, w, scales, biases, rows, g, groups - 1);
+  Group held[FLIGHT];
+#pragma unroll
+  for (int f = 0; f < FLIGHT; f++) {
+    const int g = share + f * SPLIT;
+    take_weights<WIDE>(held[f], w, scales, biases, rows, min(g, groups - 1));
+    take_x<WIDE>(held[f], x + g * GROUP, g < groups ? M : 0, K, lane);
   }
-  for (; g < groups; g += SPLIT * FLIGHT) {
-    held = next;
-    if (g + SPLIT * FLIGHT < groups) {
-      take_groups<WIDE>(next, w, scales, biases, rows, g + SPLIT * FLIGHT, groups - 1);
-    }
+  for (int g0 = share; g0 < groups; g0 += SPLIT * FLIGHT) {
 #pragma unroll
     for (int f = 0; f < FLIGHT; f++) {
-      if (g + f < groups) {
-        add_group<WIDE>(acc, held, f, x + (g + f) * GROUP, M, K, lane);
+      const int next = g0 + (f + FLIGHT) * SPLIT;
+      add_group(acc, held[f], zero);
+      if (next < groups) {
+        take_weights<WIDE>(held[f], w, scales, biases, rows, next);
       }
+      take_x<WIDE>(held[f], x + next * GROUP, next < groups ? M : 0, K, lane);
     }
   }
 }

@@ -1,0 +1,75 @@
+"""What ``autotune sweep --simulate`` does instead of measuring: the same sweep, on a model of a chip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+from .output import note
+
+if TYPE_CHECKING:
+    from ..kernels import Route
+    from ..problem import Problem
+    from ..search.studies import ProblemStudy
+    from ..search.sweep import Outcome, Plan
+
+
+class Simulation:
+    """One simulated sweep. ``chip`` is the model's, and ``path`` the CSV that the rows go to.
+
+    Studies live in memory: asking the model again costs less than keeping what it said. The rows are simulated by name
+    (``source``), and so is every table that is derived from them.
+    """
+
+    def __init__(self, name: str, cores: int, mlx: str, load: str, out: Optional[Path]) -> None:
+        from .. import machine, paths
+        from ..devices.simulated import chip
+        from ..stock_rules import versions
+
+        self.chip = chip.get(name, cores)
+        self.mlx = mlx or machine.mlx_version()
+        versions.parse(self.mlx)
+        self.load = load
+        self.path = out or paths.user_data() / "simulated" / f"{self.chip.id}-simulated.csv"
+
+    def sweep(self, plan: Plan, record: str = "") -> Outcome:
+        """Runs the plan on the model and writes the rows."""
+        import optuna
+
+        from .._version import __version__
+        from ..devices.simulated.device import SimulatedDevice
+        from ..report.progress import listener
+        from ..routing import table
+        from ..search import results, studies
+        from ..search.results import Origin
+        from ..search.sweep import Sweep
+        from .sweep import Stop, write_record
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        device = SimulatedDevice(self.chip, self.mlx)
+        origin = Origin.of(self.chip.id, device.machine, __version__, self.load, "simulated")
+        storage = optuna.storages.InMemoryStorage()
+        problems = f"{len(plan.problems)} problem{'s' if len(plan.problems) != 1 else ''}"
+        note(
+            f"simulated {self.chip.name} ({self.chip.cores} GPU cores, MLX {self.mlx}): {problems} at effort "
+            f"{plan.effort.name}, {self.load} load; times come from a model, nothing is measured"
+        )
+        tuned: list[ProblemStudy] = []
+
+        def open_study(problem: Problem, routes: Sequence[Route]) -> ProblemStudy:
+            tuned.append(studies.ProblemStudy(storage, problem, origin, routes))
+            return tuned[-1]
+
+        progress, stop = listener(), Stop()
+        try:
+            with stop:
+                outcome = Sweep(device, origin, plan, open_study, progress, stop.asked, sleep=lambda _: None).run()
+        finally:
+            progress.close()
+        done = {str(each.problem) for each in outcome.done}
+        rows = [row for study in tuned if str(study.problem) in done for row in study.rows().values()]
+        table.write_atomically(self.path, results.dumps(rows))
+        if record:
+            write_record(tuned, Path(record))
+        return outcome

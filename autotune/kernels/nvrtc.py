@@ -1,0 +1,196 @@
+"""Compiles our CUDA programs, once for all processes.
+
+MLX compiles a ``cuda_kernel`` again in every process, about 1.3 s each on an H100's host, most of it for headers that
+our texts do not need. What comes from here goes to ``mx.fast.precompiled_cuda_kernel``: the same text through the same
+compiler, with the few lines that it needs of MLX's headers, kept on disk under a name that stands for one source, and
+with the number of threads that it will be launched with, which keeps the compiler from using more registers than so
+many threads have.
+
+Where anything is missing (the compiler's library, CUDA's headers) there is no code, and MLX compiles as it always does.
+Programs that read strides are always MLX's to compile: it passes them to these alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+import mlx.core as mx
+
+from .. import paths
+from . import cuda
+
+if TYPE_CHECKING:
+    from .launch import Launch, Program
+
+TYPES = {
+    mx.float32: "float",
+    mx.float16: "__half",
+    mx.bfloat16: "__nv_bfloat16",
+    mx.int32: "int",
+    mx.uint32: "unsigned int",
+    mx.uint8: "unsigned char",
+}
+"""CUDA's names of the dtypes that our programs take."""
+PRELUDE = """#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+typedef signed int int32_t;
+typedef signed long int64_t;
+template <typename E>
+struct Axes {
+  E values[10];
+  __device__ const E* data() const { return values; }
+};
+typedef Axes<int32_t> Shape;
+typedef Axes<int64_t> Strides;
+"""
+"""What our texts need of MLX's header (mlx/backend/cuda/device/utils.cuh): shapes and strides are passed by value, as
+arrays of ten (``MAX_NDIM``)."""
+
+
+class CompileError(RuntimeError):
+    """What the compiler said."""
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """NVRTC and the headers that go with it."""
+
+    library: Any
+    includes: tuple[str, ...]
+
+    def compile(self, source: str, architecture: str, options: Sequence[str] = ()) -> tuple[bytes, str]:
+        """Machine code for an architecture such as ``sm_90``, and the log. Raises :class:`CompileError`."""
+        program = ctypes.c_void_p()
+        self._call("nvrtcCreateProgram", ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None)
+        try:
+            words = ["--device-as-default-execution-space", "--gpu-architecture=" + architecture, *options]
+            words += ["--include-path=" + folder for folder in self.includes]
+            array = (ctypes.c_char_p * len(words))(*(word.encode() for word in words))
+            failed = self.library.nvrtcCompileProgram(program, len(words), array)
+            log = self._bytes("ProgramLog", program).rstrip(b"\0").decode(errors="replace")
+            if failed:
+                raise CompileError(log.strip() or "NVRTC error " + str(failed))
+            return self._bytes("CUBIN", program), log
+        finally:
+            self.library.nvrtcDestroyProgram(ctypes.byref(program))
+
+    def _bytes(self, what: str, program: ctypes.c_void_p) -> bytes:
+        size = ctypes.c_size_t()
+        self._call("nvrtcGet" + what + "Size", program, ctypes.byref(size))
+        buffer = ctypes.create_string_buffer(size.value)
+        self._call("nvrtcGet" + what, program, buffer)
+        return buffer.raw
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        failed = getattr(self.library, name)(*arguments)
+        if failed:
+            raise CompileError(name + " failed with NVRTC error " + str(failed))
+
+
+@cache
+def compiler() -> Optional[Compiler]:
+    """The NVRTC of PyPI's packages, which MLX's CUDA build brings, or of the system; None where there is none."""
+    for major, folders in ((13, ("cu13",)), (12, ("cuda_nvrtc", "cuda_runtime"))):
+        name = "libnvrtc.so." + str(major)
+        places = [place / folder for place in _packages() for folder in folders]
+        library = _load((*(str(place / "lib" / name) for place in places), name))
+        homes = [Path(os.environ[key]) for key in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(key)]
+        for place in (*places, *homes, Path("/usr/local/cuda")):
+            if library is not None and (place / "include" / "cuda_fp16.h").exists():
+                return Compiler(library, (str(place / "include"), str(place / "include" / "cccl")))
+    return None
+
+
+def _packages() -> list[Path]:
+    try:
+        spec = find_spec("nvidia")
+    except (ImportError, ValueError):
+        return []
+    return [] if spec is None else [Path(place) for place in spec.submodule_search_locations or ()]
+
+
+def _load(names: Iterable[str]) -> Any:
+    for name in names:
+        folder = Path(name).parent
+        with contextlib.suppress(OSError):
+            # The library finds this one by its name alone.
+            for builtins in sorted(folder.glob("libnvrtc-builtins.so*")) if folder.name == "lib" else ():
+                ctypes.CDLL(str(builtins), mode=ctypes.RTLD_GLOBAL)
+            return ctypes.CDLL(name)
+    return None
+
+
+@cache
+def architecture() -> str:
+    """The GPU's, such as ``sm_90``; Hopper and later have more instructions under an ``a``, which MLX asks for too."""
+    name = str(mx.device_info(mx.gpu).get("architecture", ""))
+    number = name.removeprefix("sm_")
+    return name + "a" if number.isdigit() and int(number) >= 90 else name
+
+
+def source(program: Program, launch: Launch, name: str) -> str:
+    """What MLX would make of the launch, with ``name`` as it stands in the machine code."""
+    body = cuda.body(program.body, program.inputs)
+    parameters = []
+    for input_, array in zip(program.inputs, launch.inputs):
+        parameters.append("const " + TYPES[array.dtype] + "* " + input_)
+        for suffix, type_ in (("_shape", "Shape"), ("_strides", "Strides"), ("_ndim", "int")):
+            if input_ + suffix in body and array.ndim:
+                parameters.append("const __grid_constant__ " + type_ + " " + input_ + suffix)
+    parameters += [TYPES[dtype] + "* " + output for output, dtype in zip(program.outputs, launch.dtypes)]
+    bounds = "__launch_bounds__(" + str(math.prod(launch.threadgroup)) + ")"
+    first = 'extern "C" __global__ void ' + bounds + " " + name + "(" + ", ".join(parameters) + ") {"
+    return "\n".join((PRELUDE, cuda.header(program.header), first, body, "}", ""))
+
+
+def folder() -> Path:
+    """Where compiled programs are kept."""
+    return paths.user_cache() / "cuda"
+
+
+def code(launch: Launch, name: str) -> Optional[bytes]:
+    """The launch's program in machine code, in which it has that name; None where there is no compiler.
+
+    Raises :class:`CompileError` for a program that the compiler refuses.
+    """
+    kept = folder() / (name + ".cubin")
+    with contextlib.suppress(OSError):
+        return kept.read_bytes()
+    tool = compiler()
+    if tool is None:
+        return None
+    made, _ = tool.compile(source(launch.program, launch, name), architecture())
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        _write(kept, made)
+    return made
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all, whoever else writes the same."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+    os.replace(temporary, path)
+
+
+def compile_all(launches: Sequence[tuple[Launch, str]], workers: int = 0) -> None:
+    """:func:`code` for many, on all processors. What the compiler refuses is left to whoever asks for it alone."""
+
+    def one(item: tuple[Launch, str]) -> None:
+        with contextlib.suppress(CompileError):
+            code(*item)
+
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        list(pool.map(one, launches))

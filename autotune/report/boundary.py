@@ -1,0 +1,98 @@
+"""A measured boundary in words: where the second side overtakes, how sure that is, and the duels that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from .. import stock_rules
+from ..routing.table import ChipKey
+from ..search.boundary import Crossing
+from ..search.duel import Duel, Found
+from . import tables
+
+
+def headline(found: Found, names: tuple[str, str]) -> str:
+    """The finding in one sentence; ``names`` are those of the two sides."""
+    axis, crossings = found.axis, found.boundary.crossings
+    letter = axis.name.upper()
+    if not crossings:
+        value = next(iter(found.boundary.signs.values())).value
+        ahead, behind = names if value < 0 else names[::-1]
+        sure = "" if all(sign.clear for sign in found.boundary.signs.values()) else ", not everywhere clearly"
+        return f"{ahead} is ahead of {behind} at every {letter} that was compared in {axis}{sure}"
+    if len(crossings) == 1:
+        (crossing,) = crossings
+        ahead, behind = names[::-1] if crossing.second else names
+        return f"{ahead} overtakes {behind} at {letter}={crossing.at}{_within(found, crossing)}"
+    places = tables.list_of(
+        f"{names[crossing.second]} from {letter}={crossing.at}{_within(found, crossing)}" for crossing in crossings
+    )
+    before = names[not crossings[0].second]
+    return f"the sides change places {len(crossings)} times: {before} first, then {places}"
+
+
+def _within(found: Found, crossing: Crossing) -> str:
+    """Where the crossing may lie as well, as far as the data are clear."""
+    first, last = crossing.low + found.axis.step, crossing.high
+    if (first, last) == (crossing.at, crossing.at):
+        return ""
+    beyond = last > found.axis.last
+    upper = f"beyond {found.axis.last}" if beyond else str(last)
+    return f" (anywhere from {first} to {upper}, as far as it can be told)"
+
+
+def text(found: Found, names: tuple[str, str], chip: ChipKey) -> list[Any]:
+    """The boundary as lines and grids for :func:`autotune.report.tables.write`."""
+    parts: list[Any] = [tables.styled(f"{_title(found)}, {found.axis}", "bold"), headline(found, names)]
+    limit = compiled(found, chip)
+    if limit is not None:
+        line = f"MLX {stock_rules.MLX} has {limit} compiled in for this architecture, N and K"
+        parts.append(tables.styled(line, "dim"))
+    head = (found.axis.name.upper(), names[0], "us", names[1], "us", f"{names[1]} is", "rounds", "")
+    rows = [_cells(duel, names) for duel in found.duels]
+    return [*parts, "", tables.grid(rows, head, right=(0, 2, 4, 6), fold=1)]
+
+
+def _title(found: Found) -> str:
+    axis = f"{found.axis.name.upper()}="
+    return " ".join(word for word in str(found.template).split() if not word.startswith(axis))
+
+
+def _cells(duel: Duel, names: tuple[str, str]) -> tuple[Any, ...]:
+    alone = not (duel.first and duel.second)
+    ahead = names[duel.sign.value > 0]
+    verdict = f"{ahead} alone" if alone else ahead if duel.sign.clear else f"{ahead}?"
+    return (
+        str(duel.value),
+        duel.first or "-",
+        tables.three(duel.first_us) if not alone else "",
+        duel.second or "-",
+        tables.three(duel.second_us) if not alone else "",
+        "" if alone else tables.speedup(duel.ratio),
+        str(duel.rounds),
+        tables.styled(verdict, "" if duel.sign.clear else "yellow"),
+    )
+
+
+def compiled(found: Found, chip: ChipKey) -> int | None:
+    """MLX's own ``vector_limit``, for a boundary along M of a quantized product."""
+    problem = found.template
+    if found.axis.name != "m" or problem.quantization is None:
+        return None
+    return stock_rules.vector_limit(chip.backend, chip.architecture, problem.n, problem.k, problem.layout == "nt")
+
+
+def document(found: Found, names: Sequence[str], chip: ChipKey) -> dict[str, Any]:
+    """The boundary as a JSON document. A crossing lies above ``low`` and at most at ``high``."""
+    limit = found.boundary.limit
+    return {
+        "problem": _title(found),
+        "axis": {**asdict(found.axis)},
+        "sides": list(names),
+        "limit": None if limit is None else asdict(limit),
+        "crossings": [asdict(each) for each in found.boundary.crossings],
+        "compiled": compiled(found, chip),
+        "duels": [asdict(each) for each in found.duels],
+    }

@@ -1,0 +1,83 @@
+"""The versions of MLX at which a rule changed.
+
+Each constant is the first release that has the rule, found by comparing the files of the tags v0.29.0 to v0.32.1 and
+of main at commit 846d1762 (22 August 2026), which names itself 0.32.2. Of 0.32.4 only what its wheel carries was read,
+the sources of the kernels: it has a kernel more, ``steel_gemm_thin_nax``, and when it is taken is not known.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import UsageError
+
+Version = tuple[int, int, int]
+
+OLDEST: Version = (0, 29, 0)
+NEWEST: Version = (0, 32, 2)
+"""The newest version whose routing was read. A newer one is taken to route alike."""
+
+GEMV_SHORT_K: Version = (0, 29, 2)
+"""gemv has tiles of its own for K up to 64, and for K of at least 16 outputs."""
+NAX: Version = (0, 30, 0)
+"""Kernels for the neural accelerators."""
+MORE_MODES: Version = (0, 30, 3)
+"""Kernels for mxfp8 and nvfp4; before, mxfp4 was the only mode beside affine."""
+QVM_BY_GROUP: Version = (0, 30, 3)
+"""The columns of a qvm threadgroup follow the group size; before, they were 64."""
+NAX_SPLITK: Version = (0, 30, 4)
+"""Split-K on the neural accelerators, for very large products only."""
+NAX_PHONES: Version = (0, 30, 5)
+"""A phone needs generation 18 for the neural accelerators."""
+WIDE_SPLITK: Version = (0, 30, 5)
+"""The split-K gate opens to larger products, and the partitions follow the tiles."""
+NAX_LARGE: Version = (0, 31, 1)
+"""Large GPUs get smaller NAX tiles."""
+NAX_ROUTING: Version = (0, 31, 2)
+"""NAX is decided before split-K, and NAX split-K serves all long K."""
+QMM_SPLITK: Version = (0, 31, 2)
+"""qmm_t_splitk."""
+QMV_WIDE: Version = (0, 32, 0)
+"""qmv_wide: several rows of x share one read of the weights."""
+GEMV_WIDE: Version = (0, 32, 1)
+"""gemv_wide, the same for dense weights."""
+DOT_PRODUCT: Version = (0, 32, 1)
+"""A kernel of its own for the product of two vectors."""
+LIMITS_BY_GENERATION: Version = (0, 32, 1)
+"""vector_limit has rows for M3 and M4, and for M5."""
+QMV_FAST_BY_BITS: Version = (0, 32, 1)
+"""The K that qmv_fast needs follows the bits; before, it was a multiple of 512."""
+QMV_NARROW: Version = (0, 32, 1)
+"""qmv_fast makes half as many outputs a simdgroup for nvfp4 on one architecture."""
+SPLITK_WHOLE_TILES: Version = (0, 32, 1)
+"""A partition of qmm_t_splitk is a multiple of 32 as well as of the group."""
+QVM_SPLITK_ROUNDS_UP: Version = (0, 32, 1)
+"""qvm_split_k launches a threadgroup for the last, incomplete block of columns too."""
+QMM_NAX_SHORT: Version = (0, 32, 2)
+"""qmm_t_nax has tiles of 32 rows for M up to 32."""
+SPLITK_FLOAT32: Version = (0, 32, 4)
+"""The partial tiles of qmm_t_splitk are float32; before, they had the dtype of x. 0.32.3 was not seen."""
+ONE_BIT: Version = (0, 32, 4)
+"""Affine weights of one bit. 0.32.3 was not seen."""
+
+
+def parse(text: str) -> Version:
+    """The version of ``"0.31.1"``, ``"0.32"`` (0.32.0) or ``"0.32.2.dev20260822"``. Raises :class:`UsageError` where
+    it is none, or older than :data:`OLDEST`."""
+    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
+    if not match:
+        raise UsageError(f"{text!r} is no version of MLX", "for instance 0.32.1")
+    version = (int(match[1]), int(match[2]), int(match[3] or 0))
+    if version < OLDEST:
+        raise UsageError(f"the rules of MLX {text} are not known", f"{show(OLDEST)} is the oldest that is")
+    return version
+
+
+def standing_in(text: str) -> str:
+    """The version whose rules answer for that of ``text``: itself, or the newest that is known. Raises as
+    :func:`parse`."""
+    return show(min(parse(text), NEWEST))
+
+
+def show(version: Version) -> str:
+    return ".".join(map(str, version))

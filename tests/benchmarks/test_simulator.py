@@ -1,0 +1,118 @@
+"""The simulator's benchmark: its rows, its fit, and the goals that the model has to keep."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "benchmarks" / "simulator"
+
+
+@pytest.fixture(scope="module")
+def run():
+    """The benchmark's main module, imported as its command does."""
+    sys.path.insert(0, str(FOLDER))
+    yield importlib.import_module("run")
+    sys.path.remove(str(FOLDER))
+    for name in ("run", "rows", "fit"):
+        sys.modules.pop(name, None)
+
+
+class TestGoals:
+    def test_rows_that_were_not_fitted_to(self, run):
+        found = run.errors(run.rows.seconds, run.rows.sources())
+        seen = [
+            abs(error)
+            for source in run.rows.sources()
+            if source.role == run.rows.HELD_OUT and source.chip.id in run.FIVE
+            for error in found[source.id]
+        ]
+        assert len(seen) >= 80
+        assert median(seen) <= 0.20
+        assert run.quantile(seen, 0.9) <= 0.50
+
+    def test_the_first_report(self, run):
+        before, after = (source for source in run.rows.sources() if source.id in run.REPORTS["3422"])
+        errors = [abs(run.rows.seconds(s, row) / row.seconds - 1) for s in (before, after) for row in s.rows]
+        assert median(errors) <= 0.20
+        right = [
+            run.right_winner(
+                (one.seconds, other.seconds), (run.rows.seconds(before, one), run.rows.seconds(after, other))
+            )
+            for one, other in zip(before.rows, after.rows)
+        ]
+        assert sum(right) / len(right) >= 0.90
+
+    def test_the_second_report(self, run):
+        chosen = [source for source in run.rows.sources() if source.id in run.REPORTS["3553"]]
+        errors = [abs(run.rows.seconds(s, row) / row.seconds - 1) for s in chosen for row in s.rows]
+        assert median(errors) <= 0.15
+
+
+class TestRows:
+    def test_each_is_read_and_every_role_is_there(self, run):
+        sources = run.rows.sources()
+        assert {source.role for source in sources} == {"fit", "held-out"}
+        assert all(row.seconds > 0 and row.terms for source in sources for row in source.rows)
+        assert len({source.id for source in sources}) == len(sources)
+
+    def test_a_count_stands_for_so_many_products(self, run):
+        source = next(each for each in run.rows.sources() if each.id == "mlx-3852-model")
+        assert source.rows[0].terms[0][0] == 303
+
+    def test_other_rows_can_be_judged(self, run, tmp_path):
+        file = tmp_path / "mine.yaml"
+        file.write_text(
+            "times:\n- {id: mine, url: none, chip: m4max, cores: 40, mlx: '0.32.1', timing: chained, weights: cold,"
+            " role: held-out, rows: [[0.5, 2 x matmul M=512 N=512 K=512 f16 nn]]}\n"
+        )
+        (source,) = run.rows.sources(file)
+        assert source.rows[0].terms[0][0] == 2
+        assert len(run.errors(run.rows.seconds, [source])["mine"]) == 1
+
+    def test_ratios_crossovers_and_what_is_left_out(self, run):
+        assert all(run.rows.ratio(each) > 0 for each in run.rows.ratios())
+        assert [run.rows.crossover(each) for each in run.rows.crossovers()].count(13) >= 7
+        assert all(each["why"] and each["urls"] for each in run.rows.left_out())
+
+
+class TestWinner:
+    def test_near_times_are_a_tie(self, run):
+        assert [run.winner(1, each) for each in (1.04, 0.9, 1.2)] == ["tie", "after", "before"]
+
+    def test_a_published_tie_allows_a_small_difference(self, run):
+        assert run.right_winner((1.0, 1.0), (1.08, 1.0))
+        assert not run.right_winner((1.0, 1.0), (1.2, 1.0))
+        assert not run.right_winner((1.0, 1.2), (1.2, 1.0))
+
+
+def test_the_fit_gives_the_constants_that_are_in_use(run):
+    fitted = run.fit.fit(source for source in run.rows.sources() if source.role == run.rows.FIT)
+    for name in run.fit.PRIOR:
+        assert getattr(fitted, name) == pytest.approx(getattr(run.fit.chips.constants(), name), rel=0.02), name
+
+
+def test_fitted_constants_name_sources_that_they_were_fitted_to(run):
+    fitted = {source.id for source in run.rows.sources() if source.role == run.rows.FIT}
+    for name, (_, _, origin) in run.fit.chips.origins().items():
+        kind, _, named = origin.partition(": ")
+        assert (kind == "fitted") == (name in run.fit.PRIOR), name
+        assert kind != "fitted" or named.startswith("with ") or set(named.split(", ")) <= fitted, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--report", "3422"], ["--report", "3553"], ["--fit"]])
+def test_the_command(options):
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "run.py"), *options],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(("|", "ml-explore"))

@@ -1,0 +1,144 @@
+"""Simulated chips through the command line: a whole sweep of a chip that is not here, and explanations by the model."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from autotune.cli import app as cli
+from autotune.errors import USAGE
+from autotune.routing import table
+from autotune.search import results
+
+PROBLEM = "quantized_matmul M=3 N=1024 K=1024 f16 affine-b4-g64 nt"
+SWEEP = ("sweep", "--chip", "m5max", "--simulate", "--problem", PROBLEM, "--problem", PROBLEM.replace("M=3", "M=9"))
+
+
+def run(*args):
+    return CliRunner().invoke(cli.app, list(map(str, args)))
+
+
+def exit_code(*args):
+    error = run(*args).exception
+    return getattr(error, "exit_code", getattr(error, "code", 0))
+
+
+@pytest.fixture
+def csv(tmp_path):
+    path = tmp_path / "m5max-simulated.csv"
+    done = run(*SWEEP, "--out", path, "--mlx", "0.31.1")
+    assert done.exit_code == 0, done.exception
+    return path
+
+
+class TestSweep:
+    def test_writes_rows_that_say_simulated(self, csv):
+        rows = results.read(csv)
+        assert {row.source for row in rows} == {"simulated"}
+        assert {(row.chip, row.device_name, row.cores, row.mlx, row.os) for row in rows} == {
+            ("m5max", "Apple M5 Max", 40, "0.31.1", "simulated")
+        }
+        kernels = {row.route.split()[0] for row in rows}
+        assert {"stock", "pad", "qmv", "qmm", "qmm_nax"} <= kernels
+
+    def test_says_so_on_both_streams(self, tmp_path):
+        done = run(*SWEEP, "--out", tmp_path / "x.csv")
+        assert "times come from a model, nothing is measured" in done.stderr
+        assert "(simulated: a model of m5max, nothing was measured)" in done.stdout
+        assert f"next: autotune export --from-csv {tmp_path / 'x.csv'}" in done.stderr
+
+    def test_the_same_seed_gives_the_same_rows(self, csv, tmp_path):
+        again = tmp_path / "again.csv"
+        run(*SWEEP, "--out", again, "--mlx", "0.31.1")
+        assert again.read_text() == csv.read_text()
+
+    def test_json(self, tmp_path):
+        document = json.loads(run(*SWEEP, "--out", tmp_path / "x.csv", "--json").stdout)
+        assert document["source"] == "simulated"
+        assert len(document["problems"]) == 2
+
+    def test_record_writes_whole_spaces(self, tmp_path):
+        dense = "matmul M=2 N=64 K=64 f16 nt"
+        folder = tmp_path / "spaces"
+        run(
+            "sweep",
+            "--chip",
+            "m4max",
+            "--simulate",
+            "--problem",
+            dense,
+            "--out",
+            tmp_path / "x.csv",
+            "--record",
+            folder,
+        )
+        assert list(folder.iterdir())
+
+    def test_a_dry_run_counts_the_chips_own_routes(self):
+        with_nax, without = (
+            json.loads(run("sweep", "--chip", chip, "--simulate", "--problem", PROBLEM, "--dry-run", "--json").stdout)
+            for chip in ("m5max", "m4max")
+        )
+        assert with_nax["routes"] >= without["routes"] > 20
+
+    @pytest.mark.parametrize(
+        "args",
+        [
+            ("--simulate",),
+            ("--simulate", "--chip", "h100"),
+            ("--simulate", "--chip", "m5max", "--cores", "7"),
+            ("--simulate", "--chip", "m5max", "--mlx", "0.1.0"),
+            ("--simulate", "--chip", "m5max", "--storage", "sqlite:///x.db"),
+            ("--mlx", "0.31.1"),
+        ],
+    )
+    def test_wrong_use(self, args):
+        assert exit_code("sweep", *args) == USAGE
+
+
+class TestExport:
+    def test_the_table_says_simulated(self, csv):
+        done = run("export", "--from-csv", csv)
+        assert done.exit_code == 0, done.exception
+        assert "not stock, simulated" in done.stdout
+        assert "autotune.enable()" not in done.stderr
+        header = table.peek(csv.with_suffix(".json"))
+        assert (header.source, header.chip.id, header.chip.nax) == ("simulated", "m5max", True)
+
+    def test_reports_say_so_too(self, csv):
+        run("export", "--from-csv", csv)
+        path = csv.with_suffix(".json")
+        assert "simulated: a model of the chip gave these times" in run("show", "--table", path).stdout
+        assert "Simulated at M=3" in run("explain", PROBLEM, "--table", path).stdout
+
+
+class TestExplain:
+    def test_without_a_table_the_model_explains(self):
+        done = run("explain", PROBLEM.replace("1024", "5120"), "--chip", "m4pro", "--mlx", "0.31.1")
+        assert done.exit_code == 0, done.exception
+        assert "Model of the Apple M4 Pro" in done.stdout
+        assert "next: autotune sweep --chip m4pro --simulate" in done.stderr
+
+    def test_json_has_the_model(self):
+        document = json.loads(run("explain", PROBLEM, "--chip", "m4pro", "--json").stdout)
+        assert document["model"]["simulated"] is True
+        assert document["route"] == "stock"
+
+    def test_measured_times_stand_beside_the_model(self, csv, tmp_path):
+        """Rows as a sweep on the chip itself would leave them."""
+        measured = tmp_path / "m5max.csv"
+        measured.write_text(csv.read_text().replace(",simulated\n", ",measured\n"))
+        assert {row.source for row in results.read(measured)} == {"measured"}
+        assert run("export", "--from-csv", measured).exit_code == 0
+        done = run("explain", PROBLEM, "--table", measured.with_suffix(".json"), "--mlx", "0.31.1")
+        assert "measured us" in done.stdout
+        assert "Model of the Apple M5 Max (40 GPU cores" in done.stdout
+        document = json.loads(run("explain", PROBLEM, "--table", measured.with_suffix(".json"), "--json").stdout)
+        assert [each["m"] for each in document["model"]["by_m"] if each["measured_us"]] == [3, 9]
+
+    def test_other_chips_have_no_model(self):
+        assert json.loads(run("explain", PROBLEM, "--chip", "h100", "--json").stdout)["model"] is None
+
+    @pytest.mark.parametrize("args", [("--mlx", "0.31.1"), ("--plot", "x.png")])
+    def test_wrong_use(self, args):
+        assert exit_code("explain", PROBLEM, "--chip", "h100", *args) == USAGE

@@ -1,0 +1,239 @@
+"""Boundaries between two camps of routes, measured on a fake device."""
+
+import random
+from dataclasses import replace
+
+import pytest
+from fakes import FakeDevice
+from report.builders import DENSE, H100, M5MAX, WIDE, problem, timed
+
+from autotune.devices.base import Accuracy, RouteFailed
+from autotune.errors import AutotuneError, UsageError
+from autotune.kernels import STOCK, Route
+from autotune.search import duel, results
+from autotune.search.duel import Axis, camp, find, known
+from autotune.search.measure import EFFORTS
+from autotune.search.sides import side
+from autotune.stock_rules import MATRIX, VECTOR
+
+QUICK = EFFORTS["quick"]
+ROWS = Axis("m", 1, 64)
+US = 1e-6
+
+
+def sided(vector, matrix, chip=H100):
+    """Seconds from the cost of either side at M, in microseconds; a composition takes 1 % more than stock."""
+
+    def seconds(problem, route):
+        cost = vector(problem.m) if side(route, problem, chip) == VECTOR else matrix(problem.m)
+        return cost * US * (1 if route == STOCK else 1.01)
+
+    return seconds
+
+
+def limits(device, axis=ROWS, template=None, first=(VECTOR,), second=(MATRIX,), chip=H100, **options):
+    camps = (camp(first, chip), camp(second, chip))
+    return find(device, template or problem(WIDE, 1), axis, camps, QUICK, sleep=device.sleep, **options)
+
+
+class TestAxis:
+    @pytest.mark.parametrize(
+        ("text", "axis"),
+        [("M=1..64", Axis("m", 1, 64)), (" k=512..16384:512", Axis("k", 512, 16384, 512)), ("N=8..8", Axis("n", 8, 8))],
+    )
+    def test_is_read_as_it_is_written(self, text, axis):
+        assert Axis.parse(text) == axis
+        assert Axis.parse(str(axis)) == axis
+
+    @pytest.mark.parametrize("text", ["", "M", "M=1", "M=64..1", "B=1..2", "M=1..64:0", "M=0..3", "M=1...3"])
+    def test_anything_else_is_refused(self, text):
+        with pytest.raises(UsageError):
+            Axis.parse(text)
+
+    def test_places_and_problems(self):
+        axis = Axis("k", 512, 2100, 512)
+        assert [axis.value(place) for place in axis.places] == [512, 1024, 1536, 2048]
+        assert axis.problem(problem(WIDE, 3), 1) == replace(problem(WIDE, 3), k=1024)
+
+
+class TestVectorLimit:
+    @pytest.mark.parametrize("limit", [2, 3, 7, 8, 9, 20, 40])
+    def test_is_found_wherever_mlx_has_its_own(self, limit):
+        device = FakeDevice(sided(lambda m: 10.0 * m, lambda m: 10.0 * limit - 5))
+        found = limits(device)
+        assert found.boundary.limit.at == limit
+        assert (found.boundary.limit.low, found.boundary.limit.high) == (limit - 1, limit)
+
+    def test_takes_eight_duels_at_most(self):
+        device = FakeDevice(sided(lambda m: 10.0 * m, lambda m: 235.0))
+        assert len(limits(device).duels) <= 8
+        assert [each.value for each in limits(device).duels] == sorted(each.value for each in limits(device).duels)
+
+    def test_each_duel_is_between_the_fastest_routes_of_the_sides(self):
+        found = limits(FakeDevice(sided(lambda m: 10.0 * m, lambda m: 45.0)))
+        by_m = {each.value: each for each in found.duels}
+        assert by_m[1].first == "stock"
+        assert by_m[1].second.startswith(("pad", "fold_k"))
+        assert by_m[1].ratio.value == pytest.approx(10 / (45 * 1.01))
+        assert by_m[1].first_us == pytest.approx(10)
+        assert by_m[56].second == "stock"
+        assert by_m[56].first.startswith("chunk")
+
+    def test_the_range_ends_where_both_sides_have_routes(self):
+        """On CUDA no more than eight pieces of seven rows keep a product on the matrix-vector side."""
+        found = limits(FakeDevice(sided(lambda m: 10.0 * m, lambda m: 45.0)))
+        assert (found.axis.first, found.axis.last) == (1, 56)
+
+    def test_a_sign_that_changes_back_is_reported(self):
+        device = FakeDevice(sided(lambda m: 10.0 if m < 20 or m >= 40 else 100.0, lambda m: 45.0))
+        assert limits(device).boundary.crossings == ()
+        found = limits(device, checks=4)
+        assert [(each.at, each.second) for each in found.boundary.crossings] == [(20, True), (40, False)]
+        assert found.boundary.limit is None
+
+    def test_noise_widens_the_interval_and_the_limit_stays_in_it(self):
+        held = 0
+        for seed in range(20):
+            device = FakeDevice(sided(lambda m: 40 + m, lambda m: 60.5), noise=0.02, seed=seed)
+            (crossing,) = limits(device).boundary.crossings
+            held += crossing.low < 21 <= crossing.high
+        assert held >= 18
+
+    def test_points_are_told_as_they_are_measured(self):
+        told = []
+        found = limits(FakeDevice(sided(lambda m: 10.0 * m, lambda m: 45.0)), tell=told.append)
+        assert told[0].value == 1
+        assert sorted(told, key=lambda each: each.value) == list(found.duels)
+
+
+class TestOtherAxes:
+    def test_where_split_k_begins(self):
+        """Along K in steps; stock's cost grows with K, and splitting has a cost of its own."""
+
+        def seconds(problem, route):
+            return US * (problem.k / 64 if route == STOCK else 20 + problem.k / 256)
+
+        template = problem("matmul N=64 K=512 f32 nt", 1)
+        axis = Axis("k", 512, 16384, 512)
+        found = limits(FakeDevice(seconds), axis, template, ("stock",), ("split",))
+        assert found.boundary.limit.at == 2048
+        assert (found.boundary.limit.low, found.boundary.limit.high) == (1536, 2048)
+        assert {each.second.split()[0] for each in found.duels} == {"split_k"}
+
+    def test_the_end_of_the_range_in_the_axis_values(self):
+        template = problem("matmul N=64 K=512 f32 nt", 1)
+        device = FakeDevice(lambda problem, route: US, noise=0.3, seed=2)
+        found = limits(device, Axis("k", 512, 2048, 512), template, ("stock",), ("split",))
+        assert all(each.high in (1024, 1536, 2048, 2560) for each in found.boundary.crossings)
+        assert all(each.low in (0, 512, 1024, 1536) for each in found.boundary.crossings)
+
+
+class TestWhatGoesWrong:
+    def test_a_route_whose_numbers_are_wrong_fights_no_duel(self):
+        wrong = Accuracy(0.5, 9.0, 0.5, 9.0)
+        device = FakeDevice(
+            lambda problem, route: 1 * US if route.kernel == "upcast" else 10 * US, accuracy={"upcast": wrong}
+        )
+        found = limits(device, Axis("m", 1, 2), problem(DENSE, 1), ("stock",), ("upcast", "chunk", "pad"))
+        assert all(not each.second.startswith("upcast") for each in found.duels)
+
+    def test_a_route_that_fails_fights_no_duel(self):
+        device = FakeDevice(lambda problem, route: US, failures={"upcast": "raised"}, fail_in=("time",))
+        found = limits(device, Axis("m", 1, 2), problem(DENSE, 1), ("stock",), ("upcast", "pad"))
+        assert all(each.second.startswith("pad") for each in found.duels)
+
+    def test_a_side_of_which_nothing_is_left_loses_but_not_clearly(self):
+        device = FakeDevice(lambda problem, route: US, failures={"upcast": "crashed"}, fail_in=("check",))
+        found = limits(device, Axis("m", 1, 2), problem(DENSE, 1), ("stock",), ("upcast",))
+        assert [(each.second, each.rounds, each.sign.value, each.sign.clear) for each in found.duels] == [
+            ("", 0, -1, False),
+            ("", 0, -1, False),
+        ]
+
+    def test_stock_that_fails_ends_it(self):
+        device = FakeDevice(lambda problem, route: US, failures={"stock": "crashed"})
+        with pytest.raises(AutotuneError, match="cannot be measured"):
+            limits(device)
+
+    def test_a_route_that_fails_in_its_rounds_is_named(self):
+        """It gets through its calibration, of a few evaluations, and then crashes."""
+        device = FakeDevice(lambda problem, route: US)
+        real, timed_ = duel.Meter.round, []
+
+        def crash(meter, comparison):
+            timed_.append(comparison.route)
+            if len(timed_) > 2:
+                raise RouteFailed("crashed", "SIGSEGV")
+            real(meter, comparison)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(duel.Meter, "round", crash)
+            with pytest.raises(AutotuneError, match=r"stock against upcast failed on .*SIGSEGV"):
+                limits(device, Axis("m", 1, 2), problem(DENSE, 1), ("stock",), ("upcast",))
+
+    def test_neither_side_is_left(self):
+        device = FakeDevice(lambda problem, route: US, failures={"upcast": "raised"}, fail_in=("check", "time"))
+        with pytest.raises(AutotuneError, match="no route of either side"):
+            limits(device, Axis("m", 1, 2), problem(DENSE, 1), ("upcast",), ("upcast",))
+
+    def test_no_point_with_both(self):
+        with pytest.raises(UsageError, match=r"at no point of M=1\.\.64"):
+            limits(FakeDevice(lambda problem, route: US), template=problem(DENSE, 1))
+
+    def test_a_session_that_does_not_open(self):
+        device = FakeDevice(lambda problem, route: US, failures={str(problem(WIDE, 1)): "memory"}, fail_in=("open",))
+        with pytest.raises(AutotuneError, match="cannot be measured"):
+            limits(device)
+
+
+class TestCamps:
+    def routes(self, *words, m=3, family=WIDE, chip=H100, known=()):
+        return [str(route) for route in camp(words, chip, known)(problem(family, m))]
+
+    def test_a_route_a_kernel_and_a_side(self):
+        assert self.routes("upcast") == ["upcast"]
+        assert self.routes("chunk rows=2") == ["chunk rows=2"]
+        assert self.routes("chunk rows=2", m=2) == []
+        assert self.routes("stock", "dequantize")[0] == "stock"
+        assert "stock" in self.routes(VECTOR)
+        assert "stock" not in self.routes(MATRIX)
+        assert "stock" in self.routes(MATRIX, m=8)
+
+    def test_dense_products_have_no_sides(self):
+        assert self.routes(VECTOR, MATRIX, family=DENSE) == []
+
+    def test_splits(self):
+        assert {route.split()[0] for route in self.routes("split")} == {"fold_k"}
+        assert {route.split()[0] for route in self.routes("split", family="matmul N=64 K=512 f32 nt")} == {"split_k"}
+        ours = self.routes("split", family=DENSE, chip=M5MAX, m=64)
+        assert ours
+        assert all("split_k=1 " not in route for route in ours)
+
+    def test_of_a_searched_kernel_some_stand_for_the_space(self):
+        good = Route.parse("qmv v=3 rows=8 simdgroups=16 split=8 values=8 stage=0 math=safe")
+        assert good in camp(["qmv"], M5MAX, [good])(problem(WIDE, 3))
+        plain = self.routes("qmv", chip=M5MAX)
+        assert str(good) not in plain
+        assert 8 <= len(plain) <= duel.SPREAD
+        assert self.routes("qmv", chip=H100) == []
+
+    def test_an_unknown_word(self):
+        with pytest.raises(UsageError, match="unknown kernel 'vectr'"):
+            camp(["vectr"], H100)
+
+    def test_known_routes_are_the_fastest_of_the_class(self):
+        other = WIDE.replace("13824", "64")
+        rows = [
+            timed(other, 3, "upcast", 50, 100),
+            timed(WIDE, 9, "chunk rows=1", 20, 100),
+            timed(WIDE, 3, "chunk rows=2", 10, 100, status=results.PRUNED),
+            timed(WIDE.replace("b4", "b8"), 3, "chunk rows=4", 10, 100),
+        ]
+        assert [str(route) for route in known(rows, problem(WIDE, 1))] == ["chunk rows=1", "upcast"]
+        many = [timed(WIDE, 3, f"chunk rows={n}", 100 - n, 100) for n in random.Random(1).sample(range(1, 60), 40)]
+        assert len(known(many, problem(WIDE, 1))) == duel.MOST_KNOWN
+
+
+def test_the_fake_device_raises_what_the_code_expects():
+    with pytest.raises(RouteFailed):
+        FakeDevice(lambda problem, route: US, failures={"upcast": "raised"}).fail("time", "upcast")
