@@ -1,7 +1,7 @@
 """Compiles the programs of many routes before any of them is measured, on all processors.
 
-Only CUDA needs it: NVRTC takes a third of a second for a program, while Apple's compiler is a service of the system with
-a cache of its own.
+Only CUDA needs it: NVRTC takes a third of a second for a program, while Apple's compiler is a service of the system
+with a cache of its own.
 """
 
 from __future__ import annotations
