@@ -19,6 +19,7 @@ from .output import JSON, emit, next_step, note
 if TYPE_CHECKING:
     from ..chips import Chip
     from ..kernels import Route
+    from ..machine import Machine
     from ..problem import Problem
     from ..search.isolated import IsolatedDevice
     from ..search.studies import ProblemStudy
@@ -252,6 +253,7 @@ def _run(
             return tuned[-1]
 
         try:
+            _compile(plan, target.machine)
             proven = _proven(plan, target)
             with stop:
                 outcome = Sweep(target, origin, proven, open_study, progress, stop.asked).run()
@@ -263,6 +265,25 @@ def _run(
             progress.close()
             target.close()
     return outcome, url
+
+
+def _compile(plan: Plan, machine: Machine) -> None:
+    """On CUDA, compiles the spaces of kernels of our own on all processors, where the plan will see most of them."""
+    from .. import kernels
+    from ..kernels import ahead
+    from ..search import space
+
+    if machine.backend != "cuda":
+        return
+    routes = [
+        (problem, route)
+        for problem in plan.problems
+        for route in space.legal_routes(problem, machine.backend, plan.kernels, machine.nax)
+        if kernels.kernel(route.kernel).searched
+    ]
+    if 0 < len({route for _, route in routes}) <= len(plan.problems) * plan.effort.searched:
+        note("compiling kernels of our own; once for this machine")
+        ahead.compile_ahead(kernels.KERNELS, routes)
 
 
 def write_record(tuned: Sequence[ProblemStudy], folder: Path) -> None:

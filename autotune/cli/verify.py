@@ -132,6 +132,8 @@ def _works(target: Target, names: list[str], routes: list[Any], cases: list[str]
 def _run(target: Target, kind: str, works: list[Work], seed: int, jobs: int, timeout: float) -> Any:
     import os
 
+    from .. import kernels
+    from ..kernels import ahead
     from ..report.verify import listener
     from ..search import verify
     from ..search.isolated import IsolatedDevice
@@ -140,6 +142,8 @@ def _run(target: Target, kind: str, works: list[Work], seed: int, jobs: int, tim
     workers = [IsolatedDevice(kind, 1 << 20, timeout) for _ in range(min(processes, len(works)))]
     progress = listener()
     try:
+        if target.backend == "cuda":
+            ahead.compile_ahead(kernels.KERNELS, [(work.cases[0].problem, work.route) for work in works])
         return verify.verify(works, workers, seed, target.ways, progress)
     finally:
         progress.close()

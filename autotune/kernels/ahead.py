@@ -1,7 +1,7 @@
 """Compiles the programs of many routes before any of them is measured, on all processors.
 
-Only CUDA needs it: NVRTC takes a third of a second for a program and MLX compiles in the thread that evaluates, while
-Apple's compiler is a service of the system with a cache of its own.
+Only CUDA needs it: NVRTC takes a third of a second for a program, while Apple's compiler is a service of the system
+with a cache of its own.
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ from .base import Kernel, Route
 from .family import DTYPES, Family
 
 
-def compile_ahead(kernels: dict[str, Kernel], wanted: Iterable[tuple[Problem, Route]]) -> int:
-    """Compiles what the routes would launch; how many launches that are. A route that cannot be built, or that the
-    compiler refuses, costs nothing here: whoever tries it will be told."""
+def compile_ahead(kernels: dict[str, Kernel], wanted: Iterable[tuple[Problem, Route]]) -> None:
+    """Compiles what the routes would launch. A route that cannot be built, or that the compiler refuses, costs nothing
+    here: whoever tries it will be told."""
     found: list[launch.Launch] = []
+    seen = set()
     for problem, route in wanted:
         kernel = kernels[route.kernel]
-        if isinstance(kernel, Family):
-            try:
-                found += launches(kernel, problem, route)
-            except (AutotuneError, ValueError, RuntimeError):
-                continue
+        kind = (route, problem.op, problem.dtype, problem.layout, problem.quantization, problem.epilogue)
+        if kind in seen or not isinstance(kernel, Family):
+            continue
+        seen.add(kind)
+        try:
+            found += launches(kernel, problem, route)
+        except (AutotuneError, ValueError, RuntimeError):
+            continue
     launch.compile_ahead(found)
-    return len(found)
 
 
 def launches(kernel: Family, problem: Problem, route: Route) -> Sequence[launch.Launch]:

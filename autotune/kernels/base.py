@@ -81,9 +81,10 @@ class Kernel:
     ``parameters`` is ordered: a config lists its values in that order. ``accuracy`` is the largest error, as a multiple
     of the stock op's, with which the kernel may still be used. ``smooth`` says that what it gains over stock changes
     little from one M to the next, so that a route which won at two measured M may be used between them. ``backends``
-    are those of MLX that it runs on; ``nax`` says that it needs the GPU's neural accelerators; ``searched`` that its
-    space is too large to be measured whole, and is searched as far as a sweep's effort goes. ``side`` is ``vector`` for
-    a matrix-vector kernel, ``matrix`` for a matrix-matrix kernel, and empty where that depends on M and on the limit
+    are those of MLX that it runs on, and ``offered`` those on which a sweep tries it without being asked; ``nax`` says
+    that it needs the GPU's neural accelerators; ``searched`` that its space is too large to be measured whole, and is
+    searched as far as a sweep's effort goes. ``side`` is ``vector`` for a matrix-vector kernel, ``matrix`` for a
+    matrix-matrix kernel, and empty where that depends on M and on the limit
     that MLX has compiled in (:mod:`autotune.stock_rules`). ``rounded`` names operands that the kernel rounds to the
     problem's dtype before it multiplies (``x``, ``weights``) or ``partials``, sums being in float32 and the result
     rounded once: ``autotune verify`` holds it to that. None promises nothing beyond ``accuracy``.
@@ -96,6 +97,7 @@ class Kernel:
     accuracy: float = 2.0
     smooth: bool = False
     backends: tuple[str, ...] = ("metal", "cuda", "cpu")
+    offered: tuple[str, ...] = ("metal", "cuda", "cpu")
     nax: bool = False
     searched: bool = False
     side: str = ""

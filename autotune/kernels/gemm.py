@@ -66,6 +66,7 @@ class Gemm(Family):
     summary = "dense tiled kernel with free tile sizes, split-K and the addmm epilogue"
     ops = ("matmul", "addmm")
     side = "matrix"
+    offered = ("metal",)
     texts = ("tile", "reduce", "gemm")
     parameters = {
         "bm": Parameter(8, 256),

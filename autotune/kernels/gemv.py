@@ -45,6 +45,7 @@ class Gemv(Family):
     ops = ("matmul", "addmm")
     smooth = True
     side = "vector"
+    offered = ("metal",)
     texts = ("gemv",)
     parameters = {
         "v": Parameter(1, 16),

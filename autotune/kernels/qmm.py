@@ -58,6 +58,7 @@ class Qmm(Family):
     summary = "quantized tiled kernel that unpacks weights into threadgroup memory, with split-K"
     ops = ("quantized_matmul",)
     side = "matrix"
+    offered = ("metal",)
     rounded = ("weights",)
     texts = ("packs", "tile", "qmm")
     parameters = {

@@ -35,6 +35,19 @@ worker.main(sys.argv[1:])"""
 PATIENCE = 120.0
 """Seconds without an answer after which a route has hung; a first compile on a GPU takes up to tens of seconds."""
 
+LOST = (
+    "misaligned address",
+    "illegal memory access",
+    "illegal instruction",
+    "invalid program counter",
+    "unspecified launch failure",
+    "device-side assert",
+    "hardware stack error",
+    "launch timed out",
+)
+"""What CUDA says of an error after which every further call of the process fails (cudaError_t in the CUDA runtime's
+documentation: "the process must be terminated and relaunched")."""
+
 
 class IsolatedDevice:
     """MLX's ``gpu`` or ``cpu`` behind a worker process; a :class:`autotune.devices.base.Device`."""
@@ -106,6 +119,9 @@ class IsolatedDevice:
             raise self._died() from None
         answer = self._receive(time.monotonic() + self._patience)
         if "failed" in answer:
+            if any(words in answer["detail"] for words in LOST):
+                self.close()
+                raise RouteFailed("crashed", answer["detail"])
             raise RouteFailed(answer["failed"], answer["detail"])
         return answer
 

@@ -34,7 +34,7 @@ def legal_routes(problem: Problem, backend: str, only: Iterable[str] = (), nax: 
     ``only`` names kernels to keep (stock always stays: it is what others are compared with); ``nax`` says whether the
     device's neural accelerators can be used.
     """
-    chosen = set(only) or set(kernels.KERNELS)
+    chosen = set(only) or {kernel.name for kernel in kernels.KERNELS.values() if backend in kernel.offered}
     routes = [STOCK]
     for kernel in kernels.KERNELS.values():
         if kernel.name in chosen and kernel.name != STOCK.kernel and kernel.runs_on(backend, nax):

@@ -72,13 +72,17 @@ def takes_memory_of_mlx():
     mx.eval(mx.zeros((1 << 21, 1 << 21), mx.uint8))
 
 
+def loses_the_gpu():
+    raise RuntimeError("cudaMallocManaged(&data, size) failed: misaligned address")
+
+
 def prints():
     print("a line on stdout", flush=True)
     os.write(1, b'{"seconds": 1}\\n')
 
 
 FAULTS = {each.__name__: each for each in (
-    raises, hangs, leaves, exits, says_why, faults, takes_memory, takes_memory_of_mlx, prints
+    raises, hangs, leaves, exits, says_why, faults, takes_memory, takes_memory_of_mlx, prints, loses_the_gpu
 )}
 
 
@@ -208,6 +212,15 @@ def test_a_process_that_raised_is_kept(device, session):
     failure(lambda: session.check(faulty("leaves")))
     goes_on(session)
     assert device._process.pid != pid
+
+
+def test_a_process_that_lost_the_gpu_is_ended(device, session):
+    """What CUDA says then it says of every call that follows, whatever the route."""
+    goes_on(session)
+    pid = device._process.pid
+    assert failure(lambda: session.check(faulty("loses_the_gpu"))).kind == "crashed"
+    assert gone(pid)
+    goes_on(session)
 
 
 def test_each_death_has_its_own_last_words(session):

@@ -1,0 +1,57 @@
+"""Runs every kernel of our own on small products, for a tool that watches the GPU.
+
+    compute-sanitizer --tool memcheck python benchmarks/sanitize.py
+    compute-sanitizer --tool racecheck python benchmarks/sanitize.py
+
+A few configs of each family, each on a few small cases of the kinds that ``autotune verify`` has, in this process; each
+result is held against float64 too. The tool says what it found and, with ``--error-exitcode 1``, by its exit code; this
+program ends with 1 where a result is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from autotune import kernels, machine
+from autotune.devices import proof
+from autotune.kernels import ahead
+from autotune.kernels.family import Family
+from autotune.search import verify
+
+SMALL = 1 << 15
+"""Multiplications of a case that is small enough: tools make kernels hundreds of times slower."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--configs", type=int, default=6, help="configs of each family and op")
+    parser.add_argument("--kernel", action="append", help="only this family (repeatable)")
+    asked = parser.parse_args()
+    here = machine.local(machine.default_kind())
+    target = verify.Target(here.backend, here.backend, here.nax)
+    families = [
+        name
+        for name, kernel in kernels.KERNELS.items()
+        if isinstance(kernel, Family) and kernel.runs_on(here.backend, here.nax) and name in (asked.kernel or [name])
+    ]
+    wrong = runs = 0
+    for name in families:
+        works = verify.plan(target, [name], False)
+        step = max(1, len(works) // asked.configs)
+        picked = [(work, min(work.cases, key=lambda case: case.problem.flops)) for work in works[::step]]
+        picked = [(work, case) for work, case in picked if case.problem.flops <= 2 * SMALL * 8]
+        ahead.compile_ahead(kernels.KERNELS, [(case.problem, work.route) for work, case in picked])
+        for work, case in picked:
+            found = proof.prove(work.route, case, 1)
+            runs += 1
+            if found.finding or found.share > 1:
+                wrong += 1
+                print(f"wrong: {work.route} on {case}: {found.finding or found.share}")
+        print(f"{name}: {len(picked)} runs", flush=True)
+    print(f"{runs} runs, {wrong} wrong, on {here.device_name}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
