@@ -406,7 +406,7 @@ class TestExport:
         path = measured.with_suffix(".json")
         assert ended.code == OK
         assert ended.out.splitlines()[:2] == [
-            f"{path}: 2 routes for 1 family (2 problems), 1 of them not stock; one may serve several M",
+            f"{path}: 2 routes for 1 family (2 problems), 1 not stock; one may serve several M",
             f"{measured}: 4 results",
         ]
         head, gain, beyond, bound = ended.out.splitlines()[2:]
