@@ -27,6 +27,11 @@ _SHARED = re.compile(r"\bthreadgroup (?=[\w ]+ \w+\[)")
 _OTHER = re.compile(r"\bthreadgroup ")
 
 
+def headers() -> tuple[Path, ...]:
+    """Our headers for CUDA."""
+    return tuple(MSL / file for file in (BASE, *INCLUDES.values()))
+
+
 def header(source: str) -> str:
     """A program's header: Metal's includes give way to ours, and ``threadgroup`` of pointers to nothing."""
     names = [INCLUDES[name] for name in _INCLUDE.findall(source) if name in INCLUDES]

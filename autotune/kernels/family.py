@@ -18,7 +18,7 @@ import mlx.core as mx
 
 from ..mlx_ops import ORIGINAL
 from ..problem import LAYOUTS, Problem
-from . import launch
+from . import cuda, launch
 from .base import Config, Kernel, Op, Parameter
 
 TYPES = {mx.float32: "float", mx.float16: "half", mx.bfloat16: "bfloat"}
@@ -71,10 +71,12 @@ class Family(Kernel):
         return min(problem.n, problem.k, groups) >= LEAST_DEVICE and super().serves(problem)
 
     def sources(self) -> Iterable[str]:
-        return (type(self).__module__, launch.__name__, __name__)
+        own = (type(self).__module__, launch.__name__, __name__)
+        return (*own, cuda.__name__, "autotune.kernels.nvrtc") if "cuda" in self.backends else own
 
     def files(self) -> Iterable[Path]:
-        return tuple(launch.MSL / (name + ".metal") for name in self.texts)
+        texts = tuple(launch.MSL / (name + ".metal") for name in self.texts)
+        return (*texts, *cuda.headers()) if "cuda" in self.backends else texts
 
     def probe(self, problem: Problem, config: Config) -> None:
         """Compiles the config on this machine and runs it on a small product of the problem's kind, once in a process.

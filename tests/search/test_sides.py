@@ -13,7 +13,7 @@ from autotune.search.sides import moved, side
 from autotune.stock_rules import MATRIX, VECTOR
 
 CPU = ChipKey("cpu", "cpu", "AMD EPYC", "x86_64", 16, False)
-QMV = "qmv v=4 rows=4 simdgroups=2 split=1 values=16 stage=0 math=safe"
+QMV = "qmv v=4 rows=4 simdgroups=2 split=1 values=16 stage=0 wide=1 math=safe"
 TALL = "quantized_matmul N=512 K=2048 f16 affine-b4-g64 nt"
 UNTRANSPOSED = "quantized_matmul N=512 K=2048 f16 affine-b4-g64 nn"
 MODULES = ("stock", "pad", "chunk", "dequantize", "split_k", "fold_k", "upcast", "qmv")

@@ -70,7 +70,7 @@ class TestLegalSet:
         }
         for kernel in kernels.KERNELS.values():
             for values in itertools.product(*space.candidates(kernel, backend)):
-                if not kernel.runs_on(backend, nax=False):
+                if not kernel.runs_on(backend, nax=False) or backend not in kernel.offered:
                     break
                 config = dict(zip(kernel.parameters, values))
                 if kernel.accepts(problem, config):
@@ -117,12 +117,17 @@ class TestLegalSet:
 
     def test_has_more_than_stock_for_a_problem_that_matters(self):
         names = {route.kernel for route in space.legal_routes(PROBLEMS[1], "cuda")}
-        assert names == {"stock", "pad", "chunk", "dequantize", "fold_k", "upcast"}
+        assert names == {"stock", "pad", "chunk", "dequantize", "fold_k", "upcast", "qmv", "qmv_mma"}
 
-    def test_our_metal_kernels_are_offered_on_metal_alone(self):
+    @pytest.mark.parametrize(("name", "backends"), [("qmv", ("metal", "cuda")), ("qmm", ("metal",))])
+    def test_our_kernels_are_offered_where_they_may_win(self, name, backends):
         for backend in BACKENDS:
             names = {route.kernel for route in space.legal_routes(PROBLEMS[1], backend)}
-            assert ("qmv" in names) == (backend == "metal")
+            assert (name in names) == (backend in backends)
+
+    def test_what_is_not_offered_can_be_asked_for(self):
+        names = {route.kernel for route in space.legal_routes(PROBLEMS[1], "cuda", ["qmm"])}
+        assert names == {"stock", "qmm"}
 
     def test_kernels_for_the_neural_accelerators_need_them(self):
         for problem in PROBLEMS:
