@@ -74,9 +74,7 @@ def main() -> None:
         linked = link(problem) * 1e6 if bench["load"] == "chained" else 0.0
         moved = weight_bytes(problem)
         shares = [
-            moved / (us - away) * 1e6 / copied
-            for us in (line["before_us"], line["after_us"])
-            for away in (0.0, linked)
+            moved / (us - away) * 1e6 / copied for us in (line["before_us"], line["after_us"]) for away in (0.0, linked)
         ]
         print(f"{problem}: stock {shares[0]:.0%} ({shares[1]:.0%}), routed {shares[2]:.0%} ({shares[3]:.0%})")
     print("in parentheses without the link")
