@@ -19,8 +19,8 @@ from autotune.kernels import ahead
 from autotune.kernels.family import Family
 from autotune.search import verify
 
-SMALL = 1 << 15
-"""Multiplications of a case that is small enough: tools make kernels hundreds of times slower."""
+SMALL = 1 << 19
+"""Operations of a case that is small enough: tools make kernels hundreds of times slower."""
 
 
 def main() -> int:
@@ -40,7 +40,7 @@ def main() -> int:
         works = verify.plan(target, [name], False)
         step = max(1, len(works) // asked.configs)
         picked = [(work, min(work.cases, key=lambda case: case.problem.flops)) for work in works[::step]]
-        picked = [(work, case) for work, case in picked if case.problem.flops <= 2 * SMALL * 8]
+        picked = [(work, case) for work, case in picked if case.problem.flops <= SMALL]
         ahead.compile_ahead(kernels.KERNELS, [(case.problem, work.route) for work, case in picked])
         for work, case in picked:
             found = proof.prove(work.route, case, 1)

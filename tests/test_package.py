@@ -83,7 +83,16 @@ class TestMetadata:
         assert metadata["Version"] == __version__
 
     def test_the_extras(self, metadata):
-        assert set(metadata.get_all("Provides-Extra")) == {"bench", "cpu", "cuda12", "cuda13", "host", "plot", "test"}
+        assert set(metadata.get_all("Provides-Extra")) == {
+            "bench",
+            "cpu",
+            "cuda12",
+            "cuda13",
+            "host",
+            "nvrtc",
+            "plot",
+            "test",
+        }
 
     def test_the_command(self, wheel):
         entries = configparser.ConfigParser()

@@ -253,8 +253,8 @@ def _run(
             return tuned[-1]
 
         try:
-            _compile(plan, target.machine)
             proven = _proven(plan, target)
+            _compile(proven, target.machine)
             with stop:
                 outcome = Sweep(target, origin, proven, open_study, progress, stop.asked).run()
             if record:

@@ -3,8 +3,8 @@
 A text that keeps to Metal's words in that header, declares threadgroup arrays in the kernel's body alone, and names
 them in the declaration (``threadgroup float tile[8];``) needs nothing else.
 
-MLX finds compiled CUDA kernels by their name, in its process and on disk (``jit_module.cpp``), whatever their source:
-so a name has the hash of its sources in it. How they get to the disk, see ``nvrtc.py``.
+Before 0.32.1 MLX finds compiled CUDA kernels by their name (``jit_module.cpp``), whatever their source: so a name has
+the hash of its sources in it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def headers() -> tuple[Path, ...]:
 
 def header(source: str) -> str:
     """A program's header: Metal's includes give way to ours, and ``threadgroup`` of pointers to nothing."""
-    names = [INCLUDES[name] for name in _INCLUDE.findall(source) if name in INCLUDES]
+    names = dict.fromkeys(INCLUDES[name] for name in _INCLUDE.findall(source) if name in INCLUDES)
     return "\n".join((*map(_words, (BASE, *names)), _OTHER.sub("", _INCLUDE.sub("", source))))
 
 

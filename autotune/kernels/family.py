@@ -72,7 +72,7 @@ class Family(Kernel):
 
     def sources(self) -> Iterable[str]:
         own = (type(self).__module__, launch.__name__, __name__)
-        return (*own, cuda.__name__, "autotune.kernels.nvrtc") if "cuda" in self.backends else own
+        return (*own, cuda.__name__) if "cuda" in self.backends else own
 
     def files(self) -> Iterable[Path]:
         texts = tuple(launch.MSL / (name + ".metal") for name in self.texts)

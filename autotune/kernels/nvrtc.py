@@ -2,7 +2,7 @@
 
 MLX compiles a ``cuda_kernel`` again in every process, about 1.3 s each on an H100's host, most of it for headers that
 our texts do not need. What comes from here goes to ``mx.fast.precompiled_cuda_kernel``: the same text through the same
-compiler, with the few lines that it needs of MLX's headers, kept on disk under a name that stands for one source, and
+compiler, with the few lines that it needs of MLX's headers, kept on disk under a name that stands for all of it, and
 with the number of threads that it will be launched with, which keeps the compiler from using more registers than so
 many threads have.
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import math
 import os
 import tempfile
@@ -21,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -58,6 +60,10 @@ typedef Axes<int64_t> Strides;
 arrays of ten (``MAX_NDIM``)."""
 
 
+DIGEST = hashlib.sha256().digest_size
+"""Bytes at the end of a file of machine code."""
+
+
 class CompileError(RuntimeError):
     """What the compiler said."""
 
@@ -68,6 +74,13 @@ class Compiler:
 
     library: Any
     includes: tuple[str, ...]
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """NVRTC's major and minor version."""
+        major, minor = ctypes.c_int(), ctypes.c_int()
+        self._call("nvrtcVersion", ctypes.byref(major), ctypes.byref(minor))
+        return major.value, minor.value
 
     def compile(self, source: str, architecture: str, options: Sequence[str] = ()) -> tuple[bytes, str]:
         """Machine code for an architecture such as ``sm_90``, and the log. Raises :class:`CompileError`."""
@@ -100,8 +113,11 @@ class Compiler:
 
 @cache
 def compiler() -> Optional[Compiler]:
-    """The NVRTC of PyPI's packages, which MLX's CUDA build brings, or of the system; None where there is none."""
-    for major, folders in ((13, ("cu13",)), (12, ("cuda_nvrtc", "cuda_runtime"))):
+    """The NVRTC of PyPI's packages, which MLX's CUDA build brings, or of the system; None where there is none.
+
+    Of CUDA's major versions it is the one that MLX is built for: the driver may refuse a newer one's code."""
+    for major in (12,) if _installed("mlx-cuda-12") else (13, 12):
+        folders = ("cu13",) if major == 13 else ("cuda_nvrtc", "cuda_runtime")
         name = "libnvrtc.so." + str(major)
         places = [place / folder for place in _packages() for folder in folders]
         library = _load((*(str(place / "lib" / name) for place in places), name))
@@ -110,6 +126,14 @@ def compiler() -> Optional[Compiler]:
             if library is not None and (place / "include" / "cuda_fp16.h").exists():
                 return Compiler(library, (str(place / "include"), str(place / "include" / "cccl")))
     return None
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _packages() -> list[Path]:
@@ -160,29 +184,45 @@ def folder() -> Path:
 
 
 def code(launch: Launch, name: str) -> Optional[bytes]:
-    """The launch's program in machine code, in which it has that name; None where there is no compiler.
+    """The launch's program in machine code, in which it has that name; None where there is no compiler, and for
+    programs that ask for an input's shape or strides.
 
-    Raises :class:`CompileError` for a program that the compiler refuses.
+    A file is named by all that was compiled, and ends with a digest of itself: what is cut off or changed is compiled
+    again. Raises :class:`CompileError` for a program that the compiler refuses.
     """
-    kept = folder() / (name + ".cubin")
-    with contextlib.suppress(OSError):
-        return kept.read_bytes()
     tool = compiler()
-    if tool is None:
+    if tool is None or _asks_for_axes(launch.program):
         return None
-    made, _ = tool.compile(source(launch.program, launch, name), architecture())
+    text = source(launch.program, launch, name)
+    whole = "\n".join((text, architecture(), str(tool.version)))
+    kept = folder() / (name + "_" + hashlib.sha256(whole.encode()).hexdigest()[:16] + ".cubin")
     with contextlib.suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        _write(kept, made)
+        content = kept.read_bytes()
+        found, digest = content[:-DIGEST], content[-DIGEST:]
+        if found and hashlib.sha256(found).digest() == digest:
+            return found
+    made, _ = tool.compile(text, architecture())
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(kept, made + hashlib.sha256(made).digest())
     return made
+
+
+def _asks_for_axes(program: Program) -> bool:
+    asked = (input_ + suffix for input_ in program.inputs for suffix in ("_shape", "_strides", "_ndim"))
+    return any(word in program.body for word in asked)
 
 
 def _write(path: Path, content: bytes) -> None:
     """Whole or not at all, whoever else writes the same."""
     handle, temporary = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    os.replace(temporary, path)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
 
 
 def compile_all(launches: Sequence[tuple[Launch, str]], workers: int = 0) -> None:

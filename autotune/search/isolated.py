@@ -44,6 +44,11 @@ LOST = (
     "device-side assert",
     "hardware stack error",
     "launch timed out",
+    "operation not supported on global/shared address space",
+    "uncorrectable ECC error",
+    "uncorrectable NVLink error",
+    "Invalid access of peer GPU memory",
+    "tensor memory not completely freed",
 )
 """What CUDA says of an error after which every further call of the process fails (cudaError_t in the CUDA runtime's
 documentation: "the process must be terminated and relaunched")."""
