@@ -77,7 +77,8 @@ def main() -> None:
             moved / (us - away) * 1e6 / copied for us in (line["before_us"], line["after_us"]) for away in (0.0, linked)
         ]
         print(
-            f"{problem}, {moved / 1e6:.1f} MB, link {linked:.1f} us: stock {shares[0]:.0%} ({shares[1]:.0%}), routed {shares[2]:.0%} ({shares[3]:.0%})"
+            f"{problem}, {moved / 1e6:.1f} MB, link {linked:.1f} us: "
+            f"stock {shares[0]:.0%} ({shares[1]:.0%}), routed {shares[2]:.0%} ({shares[3]:.0%})"
         )
     print("in parentheses without the link")
 

@@ -1,5 +1,4 @@
 import math
-import time
 
 import numpy as np
 import pytest
@@ -163,14 +162,3 @@ class TestArbitration:
         found.tell(index, COSTS.min() / 2)
         for strategy, (paid, turns) in enumerate(found._paid):
             assert (paid > before[strategy][0], turns > before[strategy][1]) == (strategy == turn, strategy == turn)
-
-
-class TestTime:
-    @pytest.mark.slow
-    def test_a_proposal_on_twenty_thousand_points_takes_ten_milliseconds(self):
-        points = enumerate_points({f"p{place}": [1, 2, 4, 8, 16] for place in range(6)} | {"q": [0, 1]})
-        points = points.keep(range(20_000))
-        cost = 1 + (points.codes * [3, 1, 4, 1, 5, 9, 2]).sum(axis=1) % 97
-        began = time.process_time()
-        search(points, cost, 150)
-        assert (time.process_time() - began) / 150 < 0.010
