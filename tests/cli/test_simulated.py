@@ -1,12 +1,15 @@
 """Simulated chips through the command line: a whole sweep of a chip that is not here, and explanations by the model."""
 
 import json
+import sys
+from types import ModuleType
+from unittest.mock import MagicMock
 
 import pytest
 from typer.testing import CliRunner
 
 from autotune.cli import app as cli
-from autotune.errors import USAGE
+from autotune.errors import USAGE, UsageError
 from autotune.routing import table
 from autotune.search import results
 
@@ -142,3 +145,53 @@ class TestExplain:
     @pytest.mark.parametrize("args", [("--mlx", "0.31.1"), ("--plot", "x.png")])
     def test_wrong_use(self, args):
         assert exit_code("explain", PROBLEM, "--chip", "h100", *args) == USAGE
+
+
+class Pyplot:
+    """A stand-in for matplotlib.pyplot, whose figures fail to be saved with ``error``."""
+
+    def __init__(self, error):
+        self.figure, self.axes = MagicMock(), MagicMock()
+        self.figure.savefig.side_effect = error
+
+    def subplots(self, **_):
+        return self.figure, self.axes
+
+    def close(self, figure):
+        assert figure is self.figure
+
+
+class TestPlot:
+    ASKED = ("explain", PROBLEM, "--chip", "m4pro", "--mlx", "0.31.1", "--plot")
+
+    @staticmethod
+    def give(monkeypatch, pyplot):
+        package = ModuleType("matplotlib")
+        package.pyplot = pyplot
+        monkeypatch.setitem(sys.modules, "matplotlib", package)
+
+    @pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file or directory"), ValueError("Format 'xyz'")])
+    def test_a_picture_that_cannot_be_saved_is_wrong_use_after_the_text(self, monkeypatch, error, tmp_path):
+        self.give(monkeypatch, Pyplot(error))
+        done = run(*self.ASKED, tmp_path / "away" / "bounds.xyz")
+        assert isinstance(done.exception, UsageError)
+        assert "Model of the Apple M4 Pro" in done.stdout
+        assert "wrote" not in done.stderr
+
+    def test_without_matplotlib_the_text_is_there(self, monkeypatch, tmp_path):
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        done = run(*self.ASKED, tmp_path / "bounds.png")
+        assert done.exception.remedy == "pip install '.[plot]'"
+        assert "Model of the Apple M4 Pro" in done.stdout
+
+    def test_a_folder_is_refused_at_once(self, tmp_path):
+        done = run(*self.ASKED, tmp_path)
+        assert isinstance(done.exception, UsageError)
+        assert "is a folder" in done.exception.cause
+        assert not done.stdout
+
+    def test_says_what_it_wrote(self, monkeypatch, tmp_path):
+        pyplot = Pyplot(None)
+        self.give(monkeypatch, pyplot)
+        assert f"wrote {tmp_path / 'bounds.png'}" in run(*self.ASKED, tmp_path / "bounds.png").stderr
+        pyplot.figure.savefig.assert_called_once()
