@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import AutotuneError, UsageError
+from ..stock_rules import versions
 from .bounds import AtM, Bounds
 
 COLOURS = {"memory": "#0072b2", "cache": "#56b4e9", "arithmetic": "#d55e00", "waiting": "#009e73", "launch": "#999999"}
@@ -39,7 +40,7 @@ def plot(b: Bounds, path: Path) -> None:
     axes.set_xlabel("M, rows of x")
     axes.set_ylabel("microseconds a call")
     axes.set_ylim(0, 1.15 * highest)
-    axes.set_title(f"{b.problem.family}\n{b.chip.name}, MLX {b.version}: simulated", fontsize=10)
+    axes.set_title(f"{b.problem.family}\n{b.chip.name}, MLX {versions.said(b.version)}: simulated", fontsize=10)
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
     try:

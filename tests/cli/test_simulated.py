@@ -99,6 +99,67 @@ class TestSweep:
         assert exit_code("sweep", *args) == USAGE
 
 
+class TestVersions:
+    """Versions whose rules were not read are answered by the newest that were, and everything says so."""
+
+    @pytest.mark.parametrize("version", ["9.9", "0.32.4"])
+    def test_the_one_that_stands_in_is_named(self, version, tmp_path):
+        said = f"MLX {version}, by the rules of 0.32.2"
+        asked = ("explain", PROBLEM, "--chip", "m4pro", "--mlx", version)
+        assert said in run(*asked).stdout
+        model = json.loads(run(*asked, "--json").stdout)["model"]
+        assert (model["mlx"], model["mlx_rules"]) == (version, "0.32.2")
+        assert said in run(*SWEEP, "--out", tmp_path / "x.csv", "--mlx", version).stderr
+
+    def test_a_known_one_stands_for_itself(self):
+        asked = ("explain", PROBLEM, "--chip", "m4pro", "--mlx", "0.31.1")
+        assert "MLX 0.31.1)" in run(*asked).stdout
+        assert json.loads(run(*asked, "--json").stdout)["model"]["mlx_rules"] == "0.31.1"
+
+
+class TestNothingMeasuredIsLost:
+    @pytest.fixture
+    def measured(self, csv, tmp_path):
+        """Rows as a sweep on the chip itself would leave them."""
+        path = tmp_path / "kept" / "m5max.csv"
+        path.parent.mkdir()
+        path.write_text(csv.read_text().replace(",simulated\n", ",measured\n"))
+        return path
+
+    def refused(self, path, *args):
+        before = path.read_text()
+        done = run(*args)
+        assert isinstance(done.exception, UsageError)
+        assert str(path) in done.exception.cause
+        assert path.read_text() == before
+
+    def test_by_a_sweep(self, measured):
+        self.refused(measured, *SWEEP, "--out", measured)
+
+    def test_nor_is_another_file(self, tmp_path):
+        other = tmp_path / "notes.txt"
+        other.write_text("notes")
+        self.refused(other, *SWEEP, "--out", other)
+
+    def test_a_simulated_sweep_is_renewed(self, csv):
+        assert run(*SWEEP, "--out", csv, "--mlx", "0.31.1").exit_code == 0
+
+    def test_rows_by_an_export(self, csv, measured):
+        named_alike = csv.rename(csv.with_name(measured.name))
+        self.refused(measured, "export", "--from-csv", named_alike, "--out", measured.parent)
+
+    def test_a_table_by_an_export(self, csv, measured):
+        assert run("export", "--from-csv", measured).exit_code == 0
+        measured.unlink()
+        named_alike = csv.rename(csv.with_name(measured.name))
+        self.refused(measured.with_suffix(".json"), "export", "--from-csv", named_alike, "--out", measured.parent)
+        assert not measured.exists()
+
+    def test_nor_are_simulated_rows_by_measured_ones(self, csv, measured):
+        named_alike = measured.rename(measured.with_name(csv.name))
+        self.refused(csv, "export", "--from-csv", named_alike, "--out", csv.parent)
+
+
 class TestExport:
     def test_the_table_says_simulated(self, csv):
         done = run("export", "--from-csv", csv)
