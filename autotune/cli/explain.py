@@ -27,7 +27,9 @@ def register(app: typer.Typer) -> None:
         table: str = typer.Option("", metavar="PATH", help="Ask this file instead."),
         mlx: str = typer.Option("", metavar="VERSION", help="MLX whose rules the model follows. Default: installed."),
         cores: int = typer.Option(0, min=0, help="GPU cores of the modelled chip. Default: the table's, or the most."),
-        plot: Optional[Path] = typer.Option(None, help="Draw the modelled time against M there, such as bounds.png; needs '.[plot]'."),
+        plot: Optional[Path] = typer.Option(
+            None, help="Draw the modelled time against M there, such as bounds.png; needs '.[plot]'."
+        ),
         json: bool = output.JSON,
     ) -> None:
         """Tell which route a problem takes on this machine, why, what else was measured, and what stock costs; for an

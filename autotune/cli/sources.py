@@ -17,7 +17,8 @@ def demand(path: Path, source: str) -> None:
         if there - {source}:
             what = f"{' and '.join(sorted(there))} results" if there <= {"measured", "simulated"} else "something else"
             raise UsageError(
-                f"{path} holds {what}, and {source} ones would replace them", "write elsewhere with --out, or move it away"
+                f"{path} holds {what}, and {source} ones would replace them",
+                "write elsewhere with --out, or move it away",
             )
 
 
