@@ -9,7 +9,7 @@ from ..errors import TableError, UsageError
 
 def demand(path: Path, source: str) -> None:
     """Raises :class:`UsageError` where there is a file at ``path`` that holds anything but what is ``source``:
-    ``measured`` or ``simulated``. A ``.json`` that is torn or no table is left to the caller, who writes tables anew."""
+    ``measured`` or ``simulated``. A ``.json`` that is torn or no table is left to the caller, who writes it anew."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder", "name a file")
     if path.exists():

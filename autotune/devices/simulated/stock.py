@@ -33,10 +33,7 @@ def launches(problem: Problem, chip: SimulatedChip, version: str) -> list[Launch
 
 def of_kernel(k: StockKernel, problem: Problem, chip: SimulatedChip) -> list[Launch]:
     """What a kernel of MLX's launches, whether the rules would take it for the problem or not."""
-    if k.unit == LANES:
-        first = _vector_launch(k, problem, chip)
-    else:
-        first = tiled.launch(problem, _tile(k, problem), chip)
+    first = _vector_launch(k, problem, chip) if k.unit == LANES else tiled.launch(problem, _tile(k, problem), chip)
     return [first] + [tiled.reduction(problem, k.partial_bytes)] * (k.launches - 1)
 
 
