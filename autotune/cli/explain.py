@@ -27,7 +27,9 @@ def register(app: typer.Typer) -> None:
         table: str = typer.Option("", metavar="PATH", help="Ask this file instead."),
         mlx: str = typer.Option("", metavar="VERSION", help="MLX whose rules the model follows. Default: installed."),
         cores: int = typer.Option(0, min=0, help="GPU cores of the modelled chip. Default: the table's, or the most."),
-        plot: Optional[Path] = typer.Option(None, help="Draw the modelled time against M there, such as bounds.png."),
+        plot: Optional[Path] = typer.Option(
+            None, help="Draw the modelled time against M there, such as bounds.png; needs '.[plot]'."
+        ),
         json: bool = output.JSON,
     ) -> None:
         """Tell which route a problem takes on this machine, why, what else was measured, and what stock costs; for an
@@ -41,6 +43,8 @@ def register(app: typer.Typer) -> None:
         from ..report import tables as shared
 
         wanted = Problem.parse(" ".join(problem))
+        if plot and plot.is_dir():
+            raise UsageError(f"{plot} is a folder", f"name a file, such as {plot / 'bounds.png'}")
         if chip or table:
             chosen = shared.choose(chip, table) if table or shared.exists(chip) or not _modelled(chip) else None
             found = [chosen] if chosen else []
@@ -54,14 +58,14 @@ def register(app: typer.Typer) -> None:
         bounds = _bounds(wanted, chip, cores, mlx, decides, results)
         if bounds is None and (mlx or cores or plot):
             raise UsageError("there is no Apple GPU to model here", "name one with --chip, such as m4pro")
-        if plot and bounds:
-            bounds_plot.plot(bounds, plot)
         if json:
             output.emit({**report.document(explanation), "model": model.document(bounds) if bounds else None})
         else:
             parts = explain_text.text(explanation)
             shared.write(output.console(), [*parts, "", *bounds_text.text(bounds)] if bounds else parts)
-        if plot:
+        if plot and bounds:
+            # Last: what was asked about is told even where the picture cannot be drawn.
+            bounds_plot.plot(bounds, plot)
             output.note(f"wrote {plot}")
         if os.environ.get("AUTOTUNE_DISABLE"):
             output.note("AUTOTUNE_DISABLE is set: routed calls take stock, whatever the tables say")

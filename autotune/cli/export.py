@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
         from ..report.kernels import HEAD, gains
         from ..routing import table
         from ..search import results
+        from . import sources
 
         folder = out or (from_csv.parent if from_csv else paths.user_tables())
         rows, dropped = _rows(from_csv, chip, load, storage)
@@ -41,6 +42,9 @@ def register(app: typer.Typer) -> None:
             raise AutotuneError("there are no results to export", "run: autotune sweep")
         chip_id = rows[0].chip
         path = folder / f"{from_csv.stem if from_csv else chip_id}.json"
+        for target in (path, path.with_suffix(".csv")):
+            if from_csv is None or not target.exists() or not target.samefile(from_csv):
+                sources.demand(target, rows[0].source)
         derived = _derive(rows, path)
         table.write_atomically(path.with_suffix(".csv"), results.dumps(rows))
         table.save(derived, path)

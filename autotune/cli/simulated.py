@@ -23,15 +23,18 @@ class Simulation:
     """
 
     def __init__(self, name: str, cores: int, mlx: str, load: str, out: Optional[Path]) -> None:
+        """Raises :class:`UsageError` for an unknown chip or version, and where ``out`` holds anything but such rows."""
         from .. import machine, paths
         from ..devices.simulated import chip
         from ..stock_rules import versions
+        from . import sources
 
         self.chip = chip.get(name, cores)
         self.mlx = mlx or machine.mlx_version()
-        versions.parse(self.mlx)
+        self.said = versions.said(self.mlx)
         self.load = load
         self.path = out or paths.user_data() / "simulated" / f"{self.chip.id}-simulated.csv"
+        sources.demand(self.path, "simulated")
 
     def sweep(self, plan: Plan, record: str = "") -> Outcome:
         """Runs the plan on the model and writes the rows."""
@@ -52,7 +55,7 @@ class Simulation:
         storage = optuna.storages.InMemoryStorage()
         problems = f"{len(plan.problems)} problem{'s' if len(plan.problems) != 1 else ''}"
         note(
-            f"simulated {self.chip.name} ({self.chip.cores} GPU cores, MLX {self.mlx}): {problems} at effort "
+            f"simulated {self.chip.name} ({self.chip.cores} GPU cores, MLX {self.said}): {problems} at effort "
             f"{plan.effort.name}, {self.load} load; times come from a model, nothing is measured"
         )
         tuned: list[ProblemStudy] = []

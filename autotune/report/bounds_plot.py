@@ -6,7 +6,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ..errors import AutotuneError
+from ..errors import AutotuneError, UsageError
+from ..stock_rules import versions
 from .bounds import AtM, Bounds
 
 COLOURS = {"memory": "#0072b2", "cache": "#56b4e9", "arithmetic": "#d55e00", "waiting": "#009e73", "launch": "#999999"}
@@ -14,11 +15,15 @@ COLOURS = {"memory": "#0072b2", "cache": "#56b4e9", "arithmetic": "#d55e00", "wa
 
 
 def plot(b: Bounds, path: Path) -> None:
-    """Writes the picture; its format follows the file's name. Raises :class:`AutotuneError` without matplotlib."""
+    """Writes the picture; its format follows the file's name.
+
+    Raises :class:`AutotuneError` without matplotlib and :class:`UsageError` for a path that cannot be written: a format
+    that matplotlib does not have, or a folder that is not there.
+    """
     try:
         from matplotlib import pyplot
     except ImportError:
-        raise AutotuneError("there is no matplotlib to plot with", "pip install 'mlx-autotune[plot]'") from None
+        raise AutotuneError("there is no matplotlib to plot with", "pip install '.[plot]'") from None
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
     rows = [each for each in b.by_m if each.m <= max(16, 2 * b.problem.m)]
     ms = [each.m for each in rows]
@@ -35,11 +40,17 @@ def plot(b: Bounds, path: Path) -> None:
     axes.set_xlabel("M, rows of x")
     axes.set_ylabel("microseconds a call")
     axes.set_ylim(0, 1.15 * highest)
-    axes.set_title(f"{b.problem.family}\n{b.chip.name}, MLX {b.version}: simulated", fontsize=10)
+    axes.set_title(f"{b.problem.family}\n{b.chip.name}, MLX {versions.said(b.version)}: simulated", fontsize=10)
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror or error})", "name another file") from None
+    except ValueError as error:
+        raise UsageError(f"{path} cannot be drawn ({error})", "end its name in .png, .svg or .pdf") from None
+    finally:
+        pyplot.close(figure)
 
 
 def _hand_overs(axes: Any, rows: list[AtM], highest: float) -> None:

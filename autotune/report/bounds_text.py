@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..stock_rules import versions
 from . import tables
 from .bounds import Bounds, Crossing, Lever, unit_name
 
@@ -16,7 +17,8 @@ def text(b: Bounds) -> list[Any]:
     p, chip = b.prediction, b.chip
     title = tables.styled(f"Model of the {chip.name}", "bold")
     title.append(
-        f" ({chip.cores} GPU cores, {chip.bandwidth / 1e9:.0f} GB/s, MLX {b.version}): predicted, not measured",
+        f" ({chip.cores} GPU cores, {chip.bandwidth / 1e9:.0f} GB/s, MLX {versions.said(b.version)}): "
+        "predicted, not measured",
         style="yellow not bold",
     )
     first = p.parts[0]

@@ -79,5 +79,11 @@ def standing_in(text: str) -> str:
     return show(min(parse(text), NEWEST))
 
 
+def said(text: str) -> str:
+    """The version of ``text`` for people, with the one that stands in for it where its own rules were not read. Raises
+    as :func:`parse`."""
+    return f"{text}, by the rules of {show(NEWEST)}" if parse(text) > NEWEST else text
+
+
 def show(version: Version) -> str:
     return ".".join(map(str, version))

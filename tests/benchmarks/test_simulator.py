@@ -76,7 +76,8 @@ class TestRows:
 
     def test_ratios_crossovers_and_what_is_left_out(self, run):
         assert all(run.rows.ratio(each) > 0 for each in run.rows.ratios())
-        assert [run.rows.crossover(each) for each in run.rows.crossovers()].count(13) >= 7
+        for each in run.rows.crossovers():
+            assert each.first - 4 <= run.rows.crossover(each) <= each.last + 4, each
         assert all(each["why"] and each["urls"] for each in run.rows.left_out())
 
 
@@ -84,9 +85,9 @@ class TestWinner:
     def test_near_times_are_a_tie(self, run):
         assert [run.winner(1, each) for each in (1.04, 0.9, 1.2)] == ["tie", "after", "before"]
 
-    def test_a_published_tie_allows_a_small_difference(self, run):
-        assert run.right_winner((1.0, 1.0), (1.08, 1.0))
-        assert not run.right_winner((1.0, 1.0), (1.2, 1.0))
+    def test_a_published_tie_has_to_be_a_tie(self, run):
+        assert run.right_winner((1.0, 1.0), (1.04, 1.0))
+        assert not run.right_winner((1.0, 1.0), (1.08, 1.0))
         assert not run.right_winner((1.0, 1.2), (1.2, 1.0))
 
 

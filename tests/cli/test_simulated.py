@@ -1,12 +1,15 @@
 """Simulated chips through the command line: a whole sweep of a chip that is not here, and explanations by the model."""
 
 import json
+import sys
+from types import ModuleType
+from unittest.mock import MagicMock
 
 import pytest
 from typer.testing import CliRunner
 
 from autotune.cli import app as cli
-from autotune.errors import USAGE
+from autotune.errors import USAGE, UsageError
 from autotune.routing import table
 from autotune.search import results
 
@@ -96,6 +99,67 @@ class TestSweep:
         assert exit_code("sweep", *args) == USAGE
 
 
+class TestVersions:
+    """Versions whose rules were not read are answered by the newest that were, and everything says so."""
+
+    @pytest.mark.parametrize("version", ["9.9", "0.32.4"])
+    def test_the_one_that_stands_in_is_named(self, version, tmp_path):
+        said = f"MLX {version}, by the rules of 0.32.2"
+        asked = ("explain", PROBLEM, "--chip", "m4pro", "--mlx", version)
+        assert said in run(*asked).stdout
+        model = json.loads(run(*asked, "--json").stdout)["model"]
+        assert (model["mlx"], model["mlx_rules"]) == (version, "0.32.2")
+        assert said in run(*SWEEP, "--out", tmp_path / "x.csv", "--mlx", version).stderr
+
+    def test_a_known_one_stands_for_itself(self):
+        asked = ("explain", PROBLEM, "--chip", "m4pro", "--mlx", "0.31.1")
+        assert "MLX 0.31.1)" in run(*asked).stdout
+        assert json.loads(run(*asked, "--json").stdout)["model"]["mlx_rules"] == "0.31.1"
+
+
+class TestNothingMeasuredIsLost:
+    @pytest.fixture
+    def measured(self, csv, tmp_path):
+        """Rows as a sweep on the chip itself would leave them."""
+        path = tmp_path / "kept" / "m5max.csv"
+        path.parent.mkdir()
+        path.write_text(csv.read_text().replace(",simulated\n", ",measured\n"))
+        return path
+
+    def refused(self, path, *args):
+        before = path.read_text()
+        done = run(*args)
+        assert isinstance(done.exception, UsageError)
+        assert str(path) in done.exception.cause
+        assert path.read_text() == before
+
+    def test_by_a_sweep(self, measured):
+        self.refused(measured, *SWEEP, "--out", measured)
+
+    def test_nor_is_another_file(self, tmp_path):
+        other = tmp_path / "notes.txt"
+        other.write_text("notes")
+        self.refused(other, *SWEEP, "--out", other)
+
+    def test_a_simulated_sweep_is_renewed(self, csv):
+        assert run(*SWEEP, "--out", csv, "--mlx", "0.31.1").exit_code == 0
+
+    def test_rows_by_an_export(self, csv, measured):
+        named_alike = csv.rename(csv.with_name(measured.name))
+        self.refused(measured, "export", "--from-csv", named_alike, "--out", measured.parent)
+
+    def test_a_table_by_an_export(self, csv, measured):
+        assert run("export", "--from-csv", measured).exit_code == 0
+        measured.unlink()
+        named_alike = csv.rename(csv.with_name(measured.name))
+        self.refused(measured.with_suffix(".json"), "export", "--from-csv", named_alike, "--out", measured.parent)
+        assert not measured.exists()
+
+    def test_nor_are_simulated_rows_by_measured_ones(self, csv, measured):
+        named_alike = measured.rename(measured.with_name(csv.name))
+        self.refused(csv, "export", "--from-csv", named_alike, "--out", csv.parent)
+
+
 class TestExport:
     def test_the_table_says_simulated(self, csv):
         done = run("export", "--from-csv", csv)
@@ -142,3 +206,53 @@ class TestExplain:
     @pytest.mark.parametrize("args", [("--mlx", "0.31.1"), ("--plot", "x.png")])
     def test_wrong_use(self, args):
         assert exit_code("explain", PROBLEM, "--chip", "h100", *args) == USAGE
+
+
+class Pyplot:
+    """A stand-in for matplotlib.pyplot, whose figures fail to be saved with ``error``."""
+
+    def __init__(self, error):
+        self.figure, self.axes = MagicMock(), MagicMock()
+        self.figure.savefig.side_effect = error
+
+    def subplots(self, **_):
+        return self.figure, self.axes
+
+    def close(self, figure):
+        assert figure is self.figure
+
+
+class TestPlot:
+    ASKED = ("explain", PROBLEM, "--chip", "m4pro", "--mlx", "0.31.1", "--plot")
+
+    @staticmethod
+    def give(monkeypatch, pyplot):
+        package = ModuleType("matplotlib")
+        package.pyplot = pyplot
+        monkeypatch.setitem(sys.modules, "matplotlib", package)
+
+    @pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file or directory"), ValueError("Format 'xyz'")])
+    def test_a_picture_that_cannot_be_saved_is_wrong_use_after_the_text(self, monkeypatch, error, tmp_path):
+        self.give(monkeypatch, Pyplot(error))
+        done = run(*self.ASKED, tmp_path / "away" / "bounds.xyz")
+        assert isinstance(done.exception, UsageError)
+        assert "Model of the Apple M4 Pro" in done.stdout
+        assert "wrote" not in done.stderr
+
+    def test_without_matplotlib_the_text_is_there(self, monkeypatch, tmp_path):
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        done = run(*self.ASKED, tmp_path / "bounds.png")
+        assert done.exception.remedy == "pip install '.[plot]'"
+        assert "Model of the Apple M4 Pro" in done.stdout
+
+    def test_a_folder_is_refused_at_once(self, tmp_path):
+        done = run(*self.ASKED, tmp_path)
+        assert isinstance(done.exception, UsageError)
+        assert "is a folder" in done.exception.cause
+        assert not done.stdout
+
+    def test_says_what_it_wrote(self, monkeypatch, tmp_path):
+        pyplot = Pyplot(None)
+        self.give(monkeypatch, pyplot)
+        assert f"wrote {tmp_path / 'bounds.png'}" in run(*self.ASKED, tmp_path / "bounds.png").stderr
+        pyplot.figure.savefig.assert_called_once()

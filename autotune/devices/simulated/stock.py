@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 from ...problem import DTYPES, Problem
@@ -32,18 +33,22 @@ def launches(problem: Problem, chip: SimulatedChip, version: str) -> list[Launch
 
 def of_kernel(k: StockKernel, problem: Problem, chip: SimulatedChip) -> list[Launch]:
     """What a kernel of MLX's launches, whether the rules would take it for the problem or not."""
-    if k.unit == LANES:
-        first = vector.launch(problem, _vector(k, problem), chip.constants)
-    else:
-        first = tiled.launch(problem, _tile(k, problem), chip)
+    first = _vector_launch(k, problem, chip) if k.unit == LANES else tiled.launch(problem, _tile(k, problem), chip)
     return [first] + [tiled.reduction(problem, k.partial_bytes)] * (k.launches - 1)
 
 
-def _vector(k: StockKernel, problem: Problem) -> vector.Vector:
+def _vector_launch(k: StockKernel, problem: Problem, chip: SimulatedChip) -> Launch:
+    if problem.quantization is not None or problem.m == 1 or problem.n > 1:
+        return vector.launch(problem, _vector(k), chip.constants)
+    # The matrix is A: its rows are what columns of B are elsewhere. B alone counts as weights, so A may be cached.
+    turned = vector.Vector(k.name, 1, QMV_COLUMNS, k.bm, k.bk, k.threads // 32, partitions=k.split_k)
+    found = vector.launch(replace(problem, m=1, n=problem.m), turned, chip.constants)
+    other = found.other + found.weights - problem.weight_bytes
+    return replace(found, weights=problem.weight_bytes, other=other)
+
+
+def _vector(k: StockKernel) -> vector.Vector:
     simdgroups = k.threads // 32
-    if problem.m > 1 and problem.n == 1:
-        # The matrix is A: rows of A are what columns of B are elsewhere, and the product reads A once.
-        return vector.Vector(k.name, problem.m, k.bm, 1, k.bk, simdgroups, partitions=1)
     lane_columns = {"qmv": QMV_COLUMNS, "qmv_fast": QMV_COLUMNS, "qmv_wide": 1, "qmv_quad": 8}.get(k.name, 4)
     return vector.Vector(
         k.name,
