@@ -59,7 +59,7 @@ class Bound:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Bound:
-        """Raises KeyError, TypeError or ValueError for what :meth:`as_json` would not have written."""
+        """Raises ArithmeticError, KeyError, TypeError or ValueError for what :meth:`as_json` would not have written."""
         regret = raw["regret"]
         numbers = [raw["reach"]] + ([] if regret is None else [regret])
         counts = [raw[name] for name in ("shapes", "problems", "unmeasured", "slower")]
