@@ -150,7 +150,7 @@ class TestReplay:
             [sys.executable, str(FOLDER / "neighbours.py"), str(csv)], capture_output=True, text=True, check=True
         )
         assert done.stdout.startswith("quantized_matmul f16 affine-b4-g64 nt: stock; too few")
-        assert "| N=64 K=512 | N=128 K=512 | 2.00 | 2 | 0.0% | 0.0% | 0 |" in done.stdout
+        assert "| N=64 K=512 | N=128 K=512 | 2.00 | 2 | 0.0% | 0.0% | 0 | 0 |" in done.stdout
 
     def test_the_command_prints_a_table(self, csv):
         command = [sys.executable, str(FOLDER / "replay.py"), str(csv), "--seeds", "2", "--share", "20"]
