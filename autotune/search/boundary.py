@@ -3,9 +3,9 @@
 ``vector_limit`` and the entry of split-K are such boundaries. Timing every M from 1 to 64 would find them too, at eight
 times the cost: bisection asks for the two ends and six M between. Each answer is a paired comparison, repeated until
 its sign is clear or it has had its rounds; an unclear sign steers the search by its estimate and widens the interval
-that is reported. Only clear signs make a crossing: it lies between two that differ. A sign that changes more than once is a finding of its own (MLX has had such "dead zones"): ``checks``
-more comparisons look for it in the widest stretches that nobody looked into.
-"""
+that is reported. Only clear signs make a crossing: it lies between two that differ. A sign that changes more than once
+is a finding of its own (MLX has had such "dead zones"): ``checks`` more comparisons look for it in the widest stretches
+that nobody looked into."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ ERROR = 0.05
 
 @dataclass(frozen=True)
 class Sign:
-    """Which route is faster at one M: positive for the second one, 0 where there was nothing to compare; ``clear`` where
-    chance is no likely reason."""
+    """Which route is faster at one M: positive for the second one, 0 where there was nothing to compare; ``clear``
+    where chance is no likely reason."""
 
     value: int
     clear: bool
@@ -34,8 +34,9 @@ class Sign:
 
 @dataclass(frozen=True)
 class Crossing:
-    """From ``at`` on the other route is faster, by the estimates. At ``low`` the one is clearly faster, at ``high`` the
-    other, and nothing between is clear, so that the crossing lies in ``low`` + 1 .. ``high``; ``second``: whether it is the second route that takes over."""
+    """From ``at`` on the other route is faster, by the estimates. At ``low`` the one is clearly faster, at ``high``
+    the other, and nothing between is clear, so that the crossing lies in ``low`` + 1 .. ``high``; ``second``:
+    whether it is the second route that takes over."""
 
     at: int
     low: int

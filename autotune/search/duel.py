@@ -116,8 +116,10 @@ def find(
     tell: Callable[[Duel], None] = lambda duel: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Found:
-    """Looks for the boundary by bisection, with ``checks`` further comparisons in the widest stretches between. Points at
-    which one camp has no route are passed over, and say nothing where that only shows when its routes are tried.
+    """Looks for the boundary by bisection, with ``checks`` further comparisons in the widest stretches between.
+
+    Points at which one camp has no route are passed over, and say nothing where that only shows when its routes are
+    tried.
 
     Raises :class:`UsageError` where no point has routes of both camps, and :class:`AutotuneError` where stock fails, or
     a route in the middle of its rounds.

@@ -4,8 +4,9 @@
 
 Replays a sweep on recorded results: a route takes the time that the file has for it, without noise, and one that was
 refused there is refused again. Only kernels of which the file has every legal route of every problem take part, since
-nothing is known of what a search left out; all of them but stock are searched here. Each problem gets the same number of measurements, that share of the mean number of routes, in the order in which a sweep takes the
-problems, so that each starts from its neighbours' winners and from what was learned before.
+nothing is known of what a search left out; all of them but stock are searched here. Each problem gets the same number
+of measurements, that share of the mean number of routes, in the order in which a sweep takes the problems, so that each
+starts from its neighbours' winners and from what was learned before.
 
 ``f``: the time of the best recorded route over that of the best found one, stock included, geometric mean over the
 problems. ``near``: the share of problems within 2 % of the best. Both are means over seeds, with the least and the
