@@ -5,7 +5,8 @@ times the cost: bisection asks for the two ends and six M between. Each answer i
 its sign is clear or it has had its rounds; an unclear sign steers the search by its estimate and widens the interval
 that is reported. Only clear signs make a crossing: it lies between two that differ. A sign that changes more than once
 is a finding of its own (MLX has had such "dead zones"): ``checks`` more comparisons look for it in the widest stretches
-that nobody looked into."""
+that nobody looked into.
+"""
 
 from __future__ import annotations
 
