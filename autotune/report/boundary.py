@@ -18,9 +18,14 @@ def headline(found: Found, names: tuple[str, str]) -> str:
     axis, crossings = found.axis, found.boundary.crossings
     letter = axis.name.upper()
     if not crossings:
-        value = next(iter(found.boundary.signs.values())).value
-        ahead, behind = names if value < 0 else names[::-1]
-        sure = "" if all(sign.clear for sign in found.boundary.signs.values()) else ", not everywhere clearly"
+        signs = found.boundary.signs.values()
+        clear = [sign.value for sign in signs if sign.clear]
+        if not clear:
+            return f"neither {names[0]} nor {names[1]} is clearly ahead at any {letter} that was compared in {axis}"
+        ahead, behind = names if clear[0] < 0 else names[::-1]
+        if any(sign.value != clear[0] for sign in signs):
+            return f"{ahead} is ahead of {behind} at every {letter} in {axis} at which either is clearly ahead"
+        sure = "" if all(sign.clear for sign in signs) else ", not everywhere clearly"
         return f"{ahead} is ahead of {behind} at every {letter} that was compared in {axis}{sure}"
     if len(crossings) == 1:
         (crossing,) = crossings
@@ -38,9 +43,7 @@ def _within(found: Found, crossing: Crossing) -> str:
     first, last = crossing.low + found.axis.step, crossing.high
     if (first, last) == (crossing.at, crossing.at):
         return ""
-    beyond = last > found.axis.last
-    upper = f"beyond {found.axis.last}" if beyond else str(last)
-    return f" (anywhere from {first} to {upper}, as far as it can be told)"
+    return f" (anywhere from {first} to {last}, as far as it can be told)"
 
 
 def text(found: Found, names: tuple[str, str], chip: ChipKey) -> list[Any]:

@@ -13,7 +13,7 @@ from ..kernels import STOCK, Route
 from ..problem import Problem
 from ..routing import freshness
 from ..routing.freshness import Grade
-from ..routing.neighbours import Neighbour, class_of
+from ..routing.neighbours import Neighbour, class_of, speaks
 from ..routing.table import Header, Row, Table
 from ..search.results import OK, PRUNED, Result, read
 from . import tables
@@ -58,6 +58,9 @@ def look_up(table: Table, problem: Problem, mlx: str | None = None) -> LookUp:
         found = _covering(table.rows(str(neighbour.family)), problem, table, mlx)
     except TableError as error:
         return LookUp(STOCK, f"{whose}its rows cannot be used: {error}", neighbour=neighbour)
+    if not speaks(found.route.kernel, problem.family, neighbour.family):
+        why = f"{whose}its route {found.route} writes the weights to memory, and they are larger here"
+        return LookUp(STOCK, why, found.row, found.grade, neighbour)
     return replace(found, why=whose + found.why, neighbour=neighbour)
 
 

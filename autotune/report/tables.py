@@ -195,9 +195,15 @@ def bound(of: Bound) -> str:
     if of.shapes < LEAST_SHAPES:
         return f"too few of its shapes have a neighbour to learn from ({of.shapes}, {LEAST_SHAPES} are needed)"
     if of.regret is None:
-        unmeasured = f"; the neighbour's route was not measured in {of.unmeasured}" if of.unmeasured else ""
-        return f"the regret of a neighbour's route has no bound ({rests}{unmeasured})"
-    worst = f"a neighbour's route takes at most {per_cent(of.regret)} longer than the best in 95 % of cases ({rests})"
+        # Nothing else but routes of searched kernels leaves so many shapes without a bound where all was measured.
+        why = (
+            f"the neighbour's route was not measured in {of.unmeasured}"
+            if of.unmeasured
+            else "routes were searched for"
+        )
+        return f"the regret of a neighbour's route has no bound ({rests}; {why})"
+    worst = f"a neighbour's route took at most {per_cent(of.regret)} longer than the best in 95 % of cases, by shapes"
+    worst += f" ({rests})"
     return worst if of.holds else f"{worst}, more than {per_cent(LIMIT)}"
 
 

@@ -22,13 +22,21 @@ REACH = 2.0
 it looks good makes its own bound too small."""
 
 
+WRITES_WEIGHTS = ("dequantize", "upcast")
+"""Kernels that write the weights, N K elements, to memory in another dtype. A first call at a new shape is not tried
+out beforehand, and where the weights are larger than any that the tuned shape had they might not fit."""
+
+
 @dataclass(frozen=True)
 class Bound:
     """What leaving shapes out showed of one class (``class_``: a family's text without N and K).
 
-    ``regret`` is such that 95 % of left-out problems take at most that much longer by their neighbour's route than by
-    the best measured there, as a ratio minus one; None where the data bound nothing. It rests on ``shapes`` left-out
-    shapes with ``problems`` problems that the rule takes off stock. ``unmeasured`` of them have no time for that route,
+    ``regret`` is how much longer a problem takes by its neighbour's route than by the best measured there, as a ratio
+    minus one, at the 95 % quantile over left-out shapes that weigh the same, however many problems each has, and the
+    next one; None where the data bound nothing, and for classes that take routes of searched kernels. It is a statement
+    about one further shape before anyone picks the classes that pass, under the conditions that
+    :mod:`autotune.search.generalize` names. It rests on ``shapes`` left-out shapes with ``problems`` problems that the
+    rule takes off stock. ``unmeasured`` of them have no time for that route,
     which counts as an unbounded regret; on ``slower`` the route lost to stock. No neighbour was farther away than
     ``reach``, a factor, and none is asked that is.
     """
@@ -59,7 +67,7 @@ class Bound:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Bound:
-        """Raises KeyError, TypeError or ValueError for what :meth:`as_json` would not have written."""
+        """Raises ArithmeticError, KeyError, TypeError or ValueError for what :meth:`as_json` would not have written."""
         regret = raw["regret"]
         numbers = [raw["reach"]] + ([] if regret is None else [regret])
         counts = [raw[name] for name in ("shapes", "problems", "unmeasured", "slower")]
@@ -103,6 +111,11 @@ def alignment(family: Family) -> tuple[int, int]:
     (mlx/backend/metal/quantized.cpp, matmul.cpp), so that 5120 says little of 5121.
     """
     return math.gcd(family.n, 64), math.gcd(family.k, 512)
+
+
+def speaks(kernel: str, family: Family, tuned: Family) -> bool:
+    """Whether a route of that kernel may pass from the tuned shape to the other one."""
+    return kernel not in WRITES_WEIGHTS or family.n * family.k <= tuned.n * tuned.k
 
 
 class Shapes:

@@ -14,7 +14,7 @@ import threading
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
@@ -23,7 +23,7 @@ from ..errors import TableError
 from ..kernels import STOCK, Op, Route
 from ..problem import Family, Problem
 from . import freshness, table
-from .neighbours import Neighbour
+from .neighbours import Neighbour, speaks
 from .table import Row, Table
 
 
@@ -119,8 +119,9 @@ class Router:
         for loaded in self._tables:
             neighbour = loaded.neighbour(family)
             entry = None if neighbour is None else self._entry(loaded, str(neighbour.family), neighbour)
-            if entry is not None:
-                return entry
+            if neighbour is not None and entry is not None:
+                rows = tuple(row for row in entry.rows if speaks(row.route.kernel, family, neighbour.family))
+                return replace(entry, starts=[row.first for row in rows], rows=rows)
         return _NOTHING
 
     def _entry(self, loaded: Table, family: str, neighbour: Neighbour | None = None) -> _Entry | None:

@@ -344,7 +344,7 @@ def _header(raw: dict[str, Any], path: Path) -> Header:
             tuple(raw["workloads"]),
             tuple(Bound.from_json(each) for each in raw["neighbours"]) if "neighbours" in raw else None,
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise TableError(f"{path}: malformed header ({error})", "export the table again") from None
     if not all(isinstance(name, str) for name in header.workloads):
         raise TableError(f"{path}: malformed header (workloads are no names)", "export the table again")

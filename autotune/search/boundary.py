@@ -3,8 +3,9 @@
 ``vector_limit`` and the entry of split-K are such boundaries. Timing every M from 1 to 64 would find them too, at eight
 times the cost: bisection asks for the two ends and six M between. Each answer is a paired comparison, repeated until
 its sign is clear or it has had its rounds; an unclear sign steers the search by its estimate and widens the interval
-that is reported. A sign that changes more than once is a finding of its own (MLX has had such "dead zones"): ``checks``
-more comparisons look for it in the widest stretches that nobody looked into.
+that is reported. Only clear signs make a crossing: it lies between two that differ. A sign that changes more than once
+is a finding of its own (MLX has had such "dead zones"): ``checks`` more comparisons look for it in the widest stretches
+that nobody looked into.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ ERROR = 0.05
 
 @dataclass(frozen=True)
 class Sign:
-    """Which route is faster at one M: positive for the second one; ``clear`` where chance is no likely reason."""
+    """Which route is faster at one M: positive for the second one, 0 where there was nothing to compare; ``clear``
+    where chance is no likely reason."""
 
     value: int
     clear: bool
@@ -33,8 +35,9 @@ class Sign:
 
 @dataclass(frozen=True)
 class Crossing:
-    """From ``at`` on the other route is faster. The data are clear below ``low`` + 1 and from ``high`` on, so that the
-    crossing lies in ``low`` + 1 .. ``high``; ``second``: whether it is the second route that takes over."""
+    """From ``at`` on the other route is faster, by the estimates. At ``low`` the one is clearly faster, at ``high``
+    the other, and nothing between is clear, so that the crossing lies in ``low`` + 1 .. ``high``; ``second``:
+    whether it is the second route that takes over."""
 
     at: int
     low: int
@@ -70,43 +73,68 @@ def sign(rounds: Callable[[], float]) -> Sign:
         seen.append(rounds())
 
 
-def find(compare: Callable[[int], Sign], first: int, last: int, checks: int = 0) -> Boundary:
+def find(
+    compare: Callable[[int], Sign],
+    first: int,
+    last: int,
+    checks: int = 0,
+    usable: Callable[[int], bool] = lambda m: True,
+) -> Boundary:
     """Bisects ``first``..``last`` with at most 2 + ceil(log2(last - first)) comparisons for one crossing, plus
-    ``checks`` where nothing was compared, plus as many again as further crossings need. Raises ValueError for an empty
-    range."""
+    ``checks`` where nothing was compared, plus as many again as further crossings need. Only ``usable`` M are compared;
+    where the middle of a gap is none, the nearest to it that is. M whose sign is 0 count for nothing, and a gap that
+    has one is asked about elsewhere. Raises ValueError for an empty range."""
     if last < first:
         raise ValueError(f"no M lies in {first}..{last}")
     signs = {m: compare(m) for m in dict.fromkeys((first, last))}
+    closed: set[tuple[int, int]] = set()
     while True:
-        known = sorted(signs)
-        open_ = [(a, b) for a, b in pairwise(known) if b - a > 1]
-        changing = [gap for gap in open_ if signs[gap[0]].value != signs[gap[1]].value]
-        if changing:
-            a, b = changing[0]
+        valued = {m: sign for m, sign in signs.items() if sign.value}
+        open_ = [gap for gap in pairwise(sorted(valued)) if gap[1] - gap[0] > 1 and gap not in closed]
+        changing = _changing(valued, closed)
+        if changing is not None:
+            a, b = changing
         elif checks > 0 and open_:
             a, b = max(open_, key=lambda gap: (gap[1] - gap[0], -gap[0]))
-            checks -= 1
         else:
-            return Boundary(_crossings(signs), signs)
-        signs[(a + b) // 2] = compare((a + b) // 2)
+            return Boundary(_crossings(valued), signs)
+        middle = (a + b) // 2
+        inside = sorted(range(a + 1, b), key=lambda m: (abs(m - middle), m))
+        asked = next((m for m in inside if m not in signs and usable(m)), None)
+        if asked is None:
+            closed.add((a, b))
+            continue
+        if changing is None:
+            checks -= 1
+        signs[asked] = compare(asked)
+
+
+def _changing(signs: dict[int, Sign], closed: set[tuple[int, int]]) -> tuple[int, int] | None:
+    """The gap to bisect next. Between two clear signs that differ, and from a clear one to the ends, one change of sign
+    is followed until nothing lies within it; unclear signs between two clear ones that agree are chance or too small a
+    difference to matter, and are not followed."""
+    known = sorted(signs)
+    marks = sorted({*known[:1], *(m for m in known if signs[m].clear), *known[-1:]})
+    for low, high in pairwise(marks):
+        if signs[low].value == signs[high].value:
+            continue
+        inside = [m for m in known if low <= m <= high]
+        changes = [gap for gap in pairwise(inside) if signs[gap[0]].value != signs[gap[1]].value]
+        if not any(b - a == 1 or (a, b) in closed for a, b in changes):
+            return changes[0]
+    return None
 
 
 def _crossings(signs: dict[int, Sign]) -> tuple[Crossing, ...]:
+    """One for each two neighbouring clear signs that differ; unclear ones between them belong to the interval."""
     known = sorted(signs)
     found = []
-    for place, (a, b) in enumerate(pairwise(known)):
-        before, after = signs[a].value, signs[b].value
-        if before == after:
+    for low, high in pairwise(m for m in known if signs[m].clear):
+        after = signs[high].value
+        if signs[low].value == after:
             continue
-        low = _clear(signs, known[place::-1], before, known[0] - 1)
-        high = _clear(signs, known[place + 1 :], after, known[-1] + 1)
-        found.append(Crossing(b, low, high, after > 0))
+        inside = [m for m in known if low <= m <= high]
+        changes = [(a, b) for a, b in pairwise(inside) if signs[a].value != after and signs[b].value == after]
+        at = min(changes, key=lambda gap: (gap[1] - gap[0], gap[0]))[1]
+        found.append(Crossing(at, low, high, after > 0))
     return tuple(found)
-
-
-def _clear(signs: dict[int, Sign], path: list[int], value: int, end: int) -> int:
-    """The first M of the path with a clear sign of that value."""
-    for m in path:
-        if signs[m].clear and signs[m].value == value:
-            return m
-    return end

@@ -118,6 +118,9 @@ def find(
 ) -> Found:
     """Looks for the boundary by bisection, with ``checks`` further comparisons in the widest stretches between.
 
+    Points at which one camp has no route are passed over, and say nothing where that only shows when its routes are
+    tried.
+
     Raises :class:`UsageError` where no point has routes of both camps, and :class:`AutotuneError` where stock fails, or
     a route in the middle of its rounds.
     """
@@ -135,7 +138,13 @@ def find(
         tell(found)
         return found.sign
 
-    found = boundary.find(compare, axis.places[0], axis.places[-1], checks)
+    found = boundary.find(
+        compare,
+        axis.places[0],
+        axis.places[-1],
+        checks,
+        lambda place: all(camp(axis.problem(template, place)) for camp in camps),
+    )
     crossings = tuple(
         Crossing(axis.value(each.at), axis.value(each.low), axis.value(each.high), each.second)
         for each in found.crossings
@@ -166,7 +175,7 @@ def _fight(
     effort: Effort,
     sleep: Callable[[float], None],
 ) -> Duel:
-    """The duel of the two camps' fastest routes. A camp that has none loses, but not clearly."""
+    """The duel of the two camps' fastest routes. Where one has none that runs and is right there is no sign."""
     stock = session.check(STOCK)
 
     def right(route: Route) -> bool:
@@ -178,8 +187,8 @@ def _fight(
     if first is None and second is None:
         raise RouteFailed("nothing", "no route of either side ran and was right")
     if first is None or second is None:
-        alone = Sign(-1 if first else 1, False)
-        return Duel(value, str(first or ""), str(second or ""), 0.0, 0.0, Interval(1.0, 0.0, 1e6), 0, alone)
+        none = Sign(0, False)
+        return Duel(value, str(first or ""), str(second or ""), 0.0, 0.0, Interval(1.0, 0.0, 1e6), 0, none)
     meter = Meter(session, effort, sleep, against=first)
     comparison = meter.compare(second)
 

@@ -5,12 +5,13 @@
 First what the rule of ``autotune.search.generalize`` makes of the results. Then, without the rule's limits on distance
 and alignment, every shape is routed as every other of its class: of the problems that this takes off stock, the median
 and the 95th percentile of the regret (how much longer the route takes than the best measured there; infinite without a
-time), and on how many the route loses to stock.
+time), on how many the route has no time, and on how many it loses to stock.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from itertools import permutations
 from pathlib import Path
 from statistics import median
@@ -27,16 +28,18 @@ def main() -> None:
     routes = export.routes(families)
     for bound in generalize.bounds(families, routes):
         print(f"{bound.class_}: {'routed' if bound.holds else 'stock'}; {tables.bound(bound)}")
-    print("\n| shape | as | factor | problems | median | 95 % | slower |")
-    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    print("\n| shape | as | factor | problems | median | 95 % | unmeasured | slower |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for shape, other in permutations(families, 2):
         taken = list(generalize.off_stock(families[shape], routes[other]))
         if class_of(str(shape)) == class_of(str(other)) and taken:
             losses = sorted(generalize.regret(each, route) for each, route in taken)
             slower = sum(0 < generalize.speedup_of(each, route) < 1 for each, route in taken)
             high = losses[min(len(losses) - 1, int(0.95 * len(losses)))]
+            unmeasured = sum(math.isinf(loss) for loss in losses)
             cells = (tables.shape(shape), tables.shape(other), f"{factor(shape, other):.2f}", len(taken))
-            print("|", " | ".join(map(str, (*cells, f"{median(losses):.1%}", f"{high:.1%}", slower))), "|")
+            found = (f"{median(losses):.1%}", f"{high:.1%}", unmeasured, slower)
+            print("|", " | ".join(map(str, (*cells, *found))), "|")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
     python benchmarks/search/replay.py tuned_tables/h100.csv [--share 10 --share 25] [--seeds 10]
 
-Replays a sweep on recorded results in which every legal route was measured: a route takes the time that the file has
-for it, without noise, and one that was refused there is refused again. All kernels but stock are searched. Each problem
-gets the same number of measurements, that share of the mean number of routes, in the order in which a sweep takes the
-problems, so that each starts from its neighbours' winners and from what was learned before.
+Replays a sweep on recorded results: a route takes the time that the file has for it, without noise, and one that was
+refused there is refused again. Only kernels of which the file has every legal route of every problem take part, since
+nothing is known of what a search left out; all of them but stock are searched here. Each problem gets the same number
+of measurements, that share of the mean number of routes, in the order in which a sweep takes the problems, so that each
+starts from its neighbours' winners and from what was learned before.
 
 ``f``: the time of the best recorded route over that of the best found one, stock included, geometric mean over the
 problems. ``near``: the share of problems within 2 % of the best. Both are means over seeds, with the least and the
@@ -30,7 +31,7 @@ from autotune.devices.base import Accuracy, RouteFailed
 from autotune.kernels import STOCK, Route
 from autotune.machine import Machine
 from autotune.problem import Problem
-from autotune.search import results, studies, sweep
+from autotune.search import results, space, studies, sweep
 from autotune.search.measure import EFFORTS
 from autotune.search.results import Result
 from autotune.search.stats import geometric_mean
@@ -87,7 +88,7 @@ class Silent:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("csv", type=Path, help="results in which every legal route was measured")
+    parser.add_argument("csv", type=Path, help="results with kernels of which every legal route was measured")
     parser.add_argument("--share", type=float, action="append", help="percent of the measurements (repeatable)")
     parser.add_argument("--seeds", type=int, default=10)
     options = parser.parse_args()
@@ -95,7 +96,8 @@ def main() -> None:
     for kernel in kernels.KERNELS.values():
         kernel.searched = kernel.name != STOCK.kernel
     routes = [len(rows) - 1 for rows in recorded.values()]
-    print(f"{len(recorded)} problems, {min(routes)} to {max(routes)} routes besides stock, {options.seeds} seeds\n")
+    print(f"{len(recorded)} problems, {min(routes)} to {max(routes)} routes besides stock, {options.seeds} seeds")
+    print(f"kernels: {', '.join(names(recorded))}\n")
     print("| routes a problem | of all | strategy | f | near |\n| ---: | ---: | --- | ---: | ---: |")
     for share in options.share or [10.0, 25.0, 50.0]:
         budget = max(1, round(share / 100 * fmean(routes)))
@@ -108,18 +110,37 @@ def main() -> None:
 
 
 def read(path: Path) -> Recorded:
-    """The timed and refused rows of every problem, problems of a family together and by M."""
+    """The timed and refused rows of stock and of the kernels that were measured whole at every problem; problems of a
+    family together and by M."""
     found: dict[Problem, dict[Route, Result]] = defaultdict(dict)
     for row in sorted(results.read(path), key=results.sort_key):
         found[Problem.parse(row.problem)][Route.parse(row.route)] = row
-    return found
+    whole = {STOCK.kernel, *(name for name in names(found) if _whole(name, found))}
+    return {
+        problem: {route: row for route, row in rows.items() if route.kernel in whole} for problem, rows in found.items()
+    }
+
+
+def names(recorded: Recorded) -> tuple[str, ...]:
+    """The kernels besides stock that have rows."""
+    every = {route.kernel for rows in recorded.values() for route in rows}
+    return tuple(sorted(every - {STOCK.kernel}))
+
+
+def _whole(kernel: str, recorded: Recorded) -> bool:
+    """Whether every route that a sweep could ask for has a row."""
+    return all(
+        route in rows
+        for problem, rows in recorded.items()
+        for route in space.legal_routes(problem, rows[STOCK].backend, [kernel], rows[STOCK].nax)
+    )
 
 
 def swept(recorded: Recorded, budget: int, seed: int) -> list[float]:
     """f of each problem after a sweep with so many routes a problem."""
     origin = next(iter(next(iter(recorded.values())).values())).origin
     storage = InMemoryStorage()
-    plan = sweep.Plan(tuple(recorded), replace(EFFORTS["quick"], searched=budget), seed=seed)
+    plan = sweep.Plan(tuple(recorded), replace(EFFORTS["quick"], searched=budget), names(recorded), seed=seed)
 
     def open_study(problem: Problem, routes: Sequence[Route]) -> ProblemStudy:
         return ProblemStudy(storage, problem, origin, routes)

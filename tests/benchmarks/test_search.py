@@ -132,12 +132,25 @@ class TestReplay:
                 each == pytest.approx(0.4, rel=0.01) or each == pytest.approx(1.0) for each in run(recorded, 2, 1)
             )
 
+    def test_a_kernel_that_was_measured_in_part_takes_no_part(self, replay, csv):
+        from autotune.search import results
+
+        rows = results.read(csv)
+        whole = replay.read(csv)
+        csv.write_text(results.dumps(rows[:-1]), "utf-8")
+        missing = rows[-1].route.split()[0]
+        recorded = replay.read(csv)
+        assert replay.names(recorded) == tuple(name for name in replay.names(whole) if name != missing)
+        assert len(recorded) == 4
+        for run in (replay.swept, replay.drawn):
+            assert all(0 < each <= 1 for each in run(recorded, 100, 1))
+
     def test_shapes_are_compared_pair_by_pair(self, csv):
         done = subprocess.run(
             [sys.executable, str(FOLDER / "neighbours.py"), str(csv)], capture_output=True, text=True, check=True
         )
         assert done.stdout.startswith("quantized_matmul f16 affine-b4-g64 nt: stock; too few")
-        assert "| N=64 K=512 | N=128 K=512 | 2.00 | 2 | 0.0% | 0.0% | 0 |" in done.stdout
+        assert "| N=64 K=512 | N=128 K=512 | 2.00 | 2 | 0.0% | 0.0% | 0 | 0 |" in done.stdout
 
     def test_the_command_prints_a_table(self, csv):
         command = [sys.executable, str(FOLDER / "replay.py"), str(csv), "--seeds", "2", "--share", "20"]

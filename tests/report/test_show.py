@@ -183,7 +183,7 @@ def test_text_says_what_shapes_take_that_are_not_tuned():
     holds, fails = Bound(kind, 0.031, 1.8, 24, 512, 3, 1), Bound("matmul bf16 nt", None, 1.0, 0, 0, 0, 0)
     made = make({WIDE: [row(1, 8)], DENSE: [row(1, 8)]}, header(neighbours=(fails, holds)))
     said = _text([show.view(made)])
-    assert f"{kind}: routed up to a factor of 1.80 in N and K; a neighbour's route takes at most 3.1 % longer" in said
+    assert f"{kind}: routed up to a factor of 1.80 in N and K; a neighbour's route took at most 3.1 % longer" in said
     assert "matmul bf16 nt: stock; too few of its shapes" in said
     assert "beyond: what a shape takes that is not tuned" in said
     only = _text([show.view(made, "bf16")])

@@ -138,6 +138,16 @@ class TestNeighbours:
         tuned()
         assert [route(Router("cpu"), m, self.ASKED) for m in (1, 2, 7, 8, 9)] == ["stock", PAD, PAD, "stock", "stock"]
 
+    def test_a_route_that_writes_larger_weights_does_not_pass(self, tuned):
+        """It is not tried out beforehand at the new shape, and might not fit."""
+        upcast = [(2, 3, "upcast"), (5, 5, PAD)]
+        tuned(**{self.TUNED[2]: upcast, "matmul N=448 K=512 bf16 nt": upcast})
+        smaller, larger = self.ASKED, "matmul N=320 K=512 bf16 nt"
+        asked = Router("cpu")
+        assert str(asked.find(problem(5, larger)).neighbour.family) == self.TUNED[2]
+        assert [route(asked, m, smaller) for m in (3, 5)] == ["upcast", PAD]
+        assert [route(asked, m, larger) for m in (3, 5)] == ["stock", PAD]
+
     def test_the_own_family_comes_first(self, tuned):
         """Also where it has no route for the M, and where it is stock."""
         tuned(**{self.ASKED: [(2, 3, "stock"), (5, 5, SPLIT)]})

@@ -134,6 +134,8 @@ class TestPeek:
             ("neighbours", "abc", "malformed header"),
             ("neighbours", [{"class": "matmul bf16 nt"}], "malformed header"),
             ("neighbours", [{**BOUNDS[0].as_json(), "regret": "0"}], "malformed header"),
+            ("neighbours", [{**BOUNDS[0].as_json(), "regret": 10**400}], "malformed header"),
+            ("margin", 10**400, "malformed header"),
         ],
     )
     def test_a_bad_header_is_refused_by_peek_and_load(self, path, field, value, part):

@@ -1,4 +1,5 @@
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -61,9 +62,33 @@ class TestFind:
         assert crossing.high > 33
         assert all(found.signs[m].clear for m in (crossing.low, crossing.high))
 
-    def test_nothing_clear_leaves_the_whole_range(self):
-        found = find(lambda m: Sign(1 if m >= 30 else -1, False), 1, 64)
-        assert (found.limit.low, found.limit.high) == (0, 65)
+    def test_nothing_clear_is_no_crossing(self):
+        assert find(lambda m: Sign(1 if m >= 30 else -1, False), 1, 64).crossings == ()
+
+    def test_unclear_signs_belong_to_the_gap_between_clear_ones(self):
+        """Else the walk to a clear sign would pass those of the other side, and two intervals contradict each other."""
+        signs = {1: Sign(-1, True), 20: Sign(1, False), 40: Sign(-1, True), 64: Sign(1, True)}
+        (crossing,) = find(lambda m: signs[m], 1, 64, 4, lambda m: m in signs).crossings
+        assert (crossing.at, crossing.low, crossing.high) == (64, 40, 64)
+
+    def test_intervals_of_crossings_never_overlap(self):
+        for seed in range(50):
+            rng = random.Random(seed)
+            signs = {m: Sign(rng.choice([-1, 1]), rng.random() < 0.5) for m in range(1, 33)}
+            for a, b in pairwise(find(lambda m, signs=signs: signs[m], 1, 32, 8).crossings):
+                assert a.low < a.at <= a.high <= b.low < b.at <= b.high
+                assert a.second != b.second
+
+    def test_what_cannot_be_compared_is_passed_over(self):
+        compare, asked = clean(21)
+        found = find(compare, 2, 64, checks=4, usable=lambda m: m % 2 == 0)
+        assert (found.limit.at, found.limit.low, found.limit.high) == (22, 20, 22)
+        assert all(m % 2 == 0 for m in asked)
+
+    def test_no_sign_does_not_steer(self):
+        found = find(lambda m: Sign((1 if m >= 21 else -1) if m % 2 == 0 else 0, m % 2 == 0), 2, 64, checks=4)
+        assert [(each.at, each.low, each.high) for each in found.crossings] == [(22, 20, 22)]
+        assert find(lambda m: Sign(0, False), 1, 64, checks=4).crossings == ()
 
     def test_one_m_and_none(self):
         assert find(clean(1)[0], 5, 5).crossings == ()
@@ -111,3 +136,13 @@ def test_on_noisy_data_the_interval_holds_the_limit():
         assert found.limit is not None
         held += found.limit.low < 18 <= found.limit.high
     assert held >= 95
+
+
+def test_noise_invents_no_crossings():
+    """A slope so low that noise of 2 % a round leaves twenty M and more on either side of the limit in doubt."""
+    more = 0
+    for seed in range(200):
+        rng = random.Random(seed)
+        found = find(lambda m, rng=rng: sign(lambda: rng.gauss(0.0005 * (m - 30), 0.02)), 1, 64, checks=4)
+        more += len(found.crossings) > 1
+    assert more / 200 <= boundary.ERROR

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from report.builders import PAD, STOCK, timed
 
-from autotune.kernels import Route
+from autotune.kernels import KERNELS, Route
 from autotune.problem import Problem
 from autotune.routing import table
 from autotune.search import export, generalize, results
@@ -151,6 +151,18 @@ class TestBounds:
         assert found.regret is None
         assert not found.holds
 
+    def test_a_class_with_routes_of_searched_kernels_gets_none(self, monkeypatch):
+        """Each shape's search began with its neighbours' winners: it is no independent judge of them."""
+        rows = sweep(lambda n, k, m: {PAD: 2.0})
+        assert bound(rows).holds
+        monkeypatch.setattr(KERNELS["pad"], "searched", True)
+        found = bound(rows)
+        assert (found.shapes, found.problems, found.unmeasured, found.regret) == (36, 72, 0, None)
+
+    def test_routes_that_write_larger_weights_do_not_pass(self):
+        rows = sweep(lambda n, k, m: {"dequantize compute=native": 2.0})
+        assert 0 < bound(rows).problems < bound(sweep(lambda n, k, m: {PAD: 2.0})).problems
+
     def test_four_shapes_are_too_few_however_good(self):
         found = bound(sweep(lambda n, k, m: {PAD: 2.0}, sides=(1024, 2048)))
         assert (found.shapes, found.regret, found.holds) == (4, None, False)
@@ -220,6 +232,12 @@ class TestUntried:
         ]
         assert self.of(rows + failed) == []
         assert bound(rows + failed).unmeasured == bound(rows).unmeasured
+
+    def test_nothing_where_a_kernel_is_searched(self, monkeypatch):
+        rows = sweep(lambda n, k, m: {PAD: 2.0} if (n + k) // 512 % 2 else {CHUNK: 2.0})
+        assert self.of(rows)
+        monkeypatch.setattr(KERNELS["pad"], "searched", True)
+        assert self.of(rows) == []
 
     def test_nothing_where_there_are_too_few_shapes_anyway(self):
         rows = sweep(lambda n, k, m: {PAD: 2.0} if (n + k) // 512 % 2 else {CHUNK: 2.0}, sides=SIDES[:4])
