@@ -73,7 +73,7 @@ class TestVectorLimit:
         found = limits(FakeDevice(sided(lambda m: 10.0 * m, lambda m: 45.0)))
         by_m = {each.value: each for each in found.duels}
         assert by_m[1].first == "stock"
-        assert by_m[1].second.startswith(("pad", "fold_k"))
+        assert by_m[1].second != "stock"  # all of that side take the same time
         assert by_m[1].ratio.value == pytest.approx(10 / (45 * 1.01))
         assert by_m[1].first_us == pytest.approx(10)
         assert by_m[64].second == "stock"
