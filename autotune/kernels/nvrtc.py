@@ -60,6 +60,8 @@ typedef Axes<int64_t> Strides;
 arrays of ten (``MAX_NDIM``)."""
 
 
+AXES = {"_shape": "Shape", "_strides": "Strides", "_ndim": "int"}
+"""What a text may ask of an input beside its elements, by the end of the name, with its type in ``PRELUDE``."""
 DIGEST = hashlib.sha256().digest_size
 """Bytes at the end of a file of machine code."""
 
@@ -169,7 +171,7 @@ def source(program: Program, launch: Launch, name: str) -> str:
     parameters = []
     for input_, array in zip(program.inputs, launch.inputs):
         parameters.append("const " + TYPES[array.dtype] + "* " + input_)
-        for suffix, type_ in (("_shape", "Shape"), ("_strides", "Strides"), ("_ndim", "int")):
+        for suffix, type_ in AXES.items():
             if input_ + suffix in body and array.ndim:
                 parameters.append("const __grid_constant__ " + type_ + " " + input_ + suffix)
     parameters += [TYPES[dtype] + "* " + output for output, dtype in zip(program.outputs, launch.dtypes)]
@@ -209,7 +211,7 @@ def code(launch: Launch, name: str) -> Optional[bytes]:
 
 
 def _asks_for_axes(program: Program) -> bool:
-    asked = (input_ + suffix for input_ in program.inputs for suffix in ("_shape", "_strides", "_ndim"))
+    asked = (input_ + suffix for input_ in program.inputs for suffix in AXES)
     return any(word in program.body for word in asked)
 
 

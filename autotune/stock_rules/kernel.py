@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Any
+
+from ..problem import Problem
 
 LANES, MATRIX_UNIT, NAX_UNIT = "lanes", "simdgroup_matrix", "nax"
 """What multiplies: each lane for itself, the simdgroup's 8x8 matrix instructions, the neural accelerators."""
@@ -74,6 +77,26 @@ class StockKernel:
     def extra_bytes(self) -> int:
         """Traffic beyond operands and result: partial results go out and come back."""
         return 2 * self.partial_bytes
+
+
+def in_tiles(problem: Problem, tile: Tile, grid: tuple[int, int, int], *, busy: int = 0, **rest: Any) -> StockKernel:
+    """A kernel whose threadgroups make a tile of C each and read B once for it; all of the ``grid`` have work unless
+    ``busy`` says how many. ``rest`` are the fields left open; K is one partition unless they say otherwise."""
+    bm, bn, bk, wm, wn = tile
+    return StockKernel(
+        bm=bm,
+        bn=bn,
+        bk=bk,
+        wm=wm,
+        wn=wn,
+        rows=bm,
+        lanes=1,
+        grid=grid,
+        busy=busy or prod(grid),
+        threads=32 * wm * wn,
+        ragged=ragged(problem.m, problem.n, problem.k, bm, bn, bk),
+        **{"partition": problem.k, **rest},
+    )
 
 
 def ragged(m: int, n: int, k: int, bm: int, bn: int, bk: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..problem import Problem
 from .device import StockDevice
-from .kernel import NAX_UNIT, StockKernel, Tile, ceil_div, ragged
+from .kernel import NAX_UNIT, StockKernel, Tile, ceil_div, in_tiles
 from .operands import TYPE_NAMES, letters
 from .versions import NAX_LARGE, NAX_ROUTING, Version
 
@@ -78,26 +78,18 @@ def _kernel(
     length: int = 0,
 ) -> StockKernel:
     """``length`` is that of a partition of K, 0 where K is not split."""
-    m, n, k = problem.m, problem.n, problem.k
     bm, bn, bk, wm, wn = shape
-    return StockKernel(
+    return in_tiles(
+        problem,
+        shape,
+        grid,
+        busy=busy,
         name=name,
         symbol=f"{symbol}_bm{bm}_bn{bn}_bk{bk}_wm{wm}_wn{wn}",
         unit=NAX_UNIT,
-        bm=bm,
-        bn=bn,
-        bk=bk,
-        wm=wm,
-        wn=wn,
-        rows=bm,
-        lanes=1,
-        grid=grid,
-        busy=busy,
-        threads=32 * wm * wn,
         split_k=parts,
-        partition=length or k,
+        partition=length or problem.k,
         swizzle=swizzle,
         launches=2 if length else 1,
-        partial_bytes=4 * parts * m * n if length else 0,
-        ragged=ragged(m, n, k, bm, bn, bk),
+        partial_bytes=4 * parts * problem.m * problem.n if length else 0,
     )

@@ -5,12 +5,10 @@ mlx/backend/metal/quantized.cpp; the kernels are in kernels/quantized.h and fp_q
 
 from __future__ import annotations
 
-from math import prod
-
 from ..problem import DTYPES, Problem
 from . import reduction
 from .device import StockDevice
-from .kernel import MATRIX_UNIT, NAX_UNIT, StockKernel, ceil_div, ragged
+from .kernel import MATRIX_UNIT, NAX_UNIT, StockKernel, ceil_div, in_tiles
 from .packed import batched, quantization, symbol
 from .versions import QMM_NAX_SHORT, QMM_SPLITK, SPLITK_FLOAT32, SPLITK_WHOLE_TILES, Version
 
@@ -78,28 +76,19 @@ def _tiled(
     """A kernel in tiles: 2x2 simdgroups; dequantized weights, and x but on NAX, go through threadgroup memory.
     ``partial_size`` is the bytes of one partial result."""
     m, n, k = problem.m, problem.n, problem.k
-    bm, bn, bk = tile
-    grid = (ceil_div(n, bn), ceil_div(m, bm), problem.batch * parts)
-    return StockKernel(
+    bm, bn, _ = tile
+    return in_tiles(
+        problem,
+        (*tile, 2, 2),
+        (ceil_div(n, bn), ceil_div(m, bm), problem.batch * parts),
         name=name,
         symbol=symbol,
         unit=unit,
-        bm=bm,
-        bn=bn,
-        bk=bk,
-        wm=2,
-        wn=2,
-        rows=bm,
-        lanes=1,
-        grid=grid,
-        busy=prod(grid),
-        threads=128,
         split_k=parts,
         partition=k // parts,
         launches=1 if parts == 1 else 1 + reduction.launches(parts, m * n),
         partial_bytes=parts * m * n * partial_size,
         threadgroup_bytes=_threadgroup_bytes(problem, unit, tile),
-        ragged=ragged(m, n, k, bm, bn, bk),
     )
 
 

@@ -5,11 +5,9 @@ mlx/backend/metal/matmul.cpp and kernels/steel/gemm/gemm.h.
 
 from __future__ import annotations
 
-from math import prod
-
 from ..problem import DTYPES, Problem
 from .device import StockDevice
-from .kernel import MATRIX_UNIT, StockKernel, Tile, ceil_div, ragged
+from .kernel import MATRIX_UNIT, StockKernel, Tile, ceil_div, in_tiles
 from .operands import TYPE_NAMES, letters, transposed
 from .versions import WIDE_SPLITK, Version
 
@@ -40,27 +38,17 @@ def tile(problem: Problem, letter: str) -> Tile:
 
 def fused(problem: Problem, device: StockDevice) -> StockKernel:
     """``steel_matmul_regular_axpby``: one threadgroup a tile of C, the whole of K in one go, no swizzle."""
-    m, n, k, batch = problem.m, problem.n, problem.k, problem.batch
     bm, bn, bk, wm, wn = shape = tile(problem, device.letter)
-    grid = (ceil_div(n, bn), ceil_div(m, bm), batch)
+    grid = (ceil_div(problem.n, bn), ceil_div(problem.m, bm), problem.batch)
     kind = TYPE_NAMES[problem.dtype]
-    return StockKernel(
+    return in_tiles(
+        problem,
+        shape,
+        grid,
         name="steel_fused",
         symbol=f"steel_gemm_fused_{letters(problem)}_{kind}_{kind}_bm{bm}_bn{bn}_bk{bk}_wm{wm}_wn{wn}",
         unit=MATRIX_UNIT,
-        bm=bm,
-        bn=bn,
-        bk=bk,
-        wm=wm,
-        wn=wn,
-        rows=bm,
-        lanes=1,
-        grid=grid,
-        busy=prod(grid),
-        threads=32 * wm * wn,
-        partition=k,
         threadgroup_bytes=_threadgroup_bytes(problem, shape),
-        ragged=ragged(m, n, k, bm, bn, bk),
     )
 
 
@@ -70,32 +58,24 @@ def split(problem: Problem, version: Version) -> StockKernel:
     The remainder of K that the partitions leave goes to the last one.
     """
     m, n, k = problem.m, problem.n, problem.k
-    bm, bn, bk, wm, wn = (16 if m < 40 else 32), (16 if n < 40 else 32), 16, 2, 2
+    bm, bn, bk, wm, wn = shape = (16 if m < 40 else 32), (16 if n < 40 else 32), 16, 2, 2
     parts = _partitions(m, n, k // 16, version)
     grid = (ceil_div(n, bn), ceil_div(m, bm), parts)
     aligned = "t" if m % bm == 0 and n % bn == 0 else "n"
     k_aligned = "t" if k % bk == 0 else "n"
-    return StockKernel(
+    return in_tiles(
+        problem,
+        shape,
+        grid,
         name="steel_splitk",
         symbol=f"steel_gemm_splitk_{letters(problem)}_{TYPE_NAMES[problem.dtype]}_float32"
         f"_bm{bm}_bn{bn}_bk{bk}_wm{wm}_wn{wn}_MN_{aligned}aligned_K_{k_aligned}aligned",
         unit=MATRIX_UNIT,
-        bm=bm,
-        bn=bn,
-        bk=bk,
-        wm=wm,
-        wn=wn,
-        rows=bm,
-        lanes=1,
-        grid=grid,
-        busy=prod(grid),
-        threads=32 * wm * wn,
         split_k=parts,
         partition=k // 16 // parts * 16,
         launches=2,
         partial_bytes=4 * parts * m * n,
-        threadgroup_bytes=_threadgroup_bytes(problem, (bm, bn, bk, wm, wn)),
-        ragged=ragged(m, n, k, bm, bn, bk),
+        threadgroup_bytes=_threadgroup_bytes(problem, shape),
     )
 
 
