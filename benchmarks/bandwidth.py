@@ -64,6 +64,8 @@ def weight_bytes(problem: Problem) -> int:
 
 
 def main() -> None:
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
+        sys.exit("usage: bandwidth.py BENCH.json, a file that `autotune bench --json` wrote")
     bench = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     copied = copy_bandwidth()
     print(f"{bench['machine']}, MLX {bench['mlx']}, {bench['date']}; copy {copied / 1e9:.0f} GB/s")

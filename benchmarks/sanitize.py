@@ -5,7 +5,7 @@
 
 A few configs of each family, each on a few small cases of the kinds that ``autotune verify`` has, in this process; each
 result is held against float64 too. The tool says what it found and, with ``--error-exitcode 1``, by its exit code; this
-program ends with 1 where a result is wrong.
+program ends with 1 where a result is wrong, and with 2 where there is nothing to run.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ def main() -> int:
         for name, kernel in kernels.KERNELS.items()
         if isinstance(kernel, Family) and kernel.runs_on(here.backend, here.nax) and name in (asked.kernel or [name])
     ]
+    if not families:
+        print(f"none of these kernels runs on {here.backend}: run this where MLX has a GPU", file=sys.stderr)
+        return 2
     wrong = runs = 0
     for name in families:
         works = verify.plan(target, [name], False)
