@@ -61,9 +61,10 @@ def accepts(route: Route, problem: Problem) -> bool:
     return found is not None and found.accepts(problem, route.config)
 
 
-def build(route: Route, problem: Problem) -> Op:
-    """The route as a callable with the op's signature."""
-    return kernel(route.kernel).build(problem, route.config)
+def build(route: Route, problem: Problem, bare: bool = False) -> Op:
+    """The route as a callable with the op's signature; ``bare`` where nobody transforms it (:meth:`Kernel.bare`)."""
+    found = kernel(route.kernel)
+    return (found.bare if bare else found.build)(problem, route.config)
 
 
 def probe(route: Route, problem: Problem) -> None:

@@ -15,12 +15,13 @@ from ..problem import Problem
 from . import launch
 from .base import Kernel, Route
 from .family import DTYPES, Family
+from .program import Launch
 
 
 def compile_ahead(kernels: dict[str, Kernel], wanted: Iterable[tuple[Problem, Route]]) -> None:
     """Compiles what the routes would launch. A route that cannot be built, or that the compiler refuses, costs nothing
     here: whoever tries it will be told."""
-    found: list[launch.Launch] = []
+    found: list[Launch] = []
     seen = set()
     for problem, route in wanted:
         kernel = kernels[route.kernel]
@@ -35,11 +36,11 @@ def compile_ahead(kernels: dict[str, Kernel], wanted: Iterable[tuple[Problem, Ro
     launch.compile_ahead(found)
 
 
-def launches(kernel: Family, problem: Problem, route: Route) -> Sequence[launch.Launch]:
+def launches(kernel: Family, problem: Problem, route: Route) -> Sequence[Launch]:
     """What the route would launch for the problem. Nothing is computed: MLX's arrays are lazy."""
-    seen: list[launch.Launch] = []
+    seen: list[Launch] = []
 
-    def runner(asked: launch.Launch) -> Sequence[mx.array]:
+    def runner(asked: Launch) -> Sequence[mx.array]:
         seen.append(asked)
         return [mx.zeros(shape, dtype) for shape, dtype in zip(asked.shapes, asked.dtypes)]
 

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-MSL = Path(__file__).parent / "msl"
+from .program import MSL, short
+
 INCLUDES: Mapping[str, str] = {"metal_simdgroup_matrix": "cuda_simdgroup_matrix.h"}
 """Metal's headers that have a counterpart here. The others are part of ``cuda.h``."""
 BASE = "cuda.h"
@@ -54,6 +55,4 @@ def name(base: str, *sources: str) -> str:
 @cache
 def _words(file: str) -> str:
     """A header of ours without comments."""
-    from .launch import short
-
     return short((MSL / file).read_text("utf-8"))

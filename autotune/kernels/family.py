@@ -1,25 +1,28 @@
 """What the Metal kernels of our own share: where they run, what happens under transformations, and the first try.
 
 A family is one kernel text with its parameters (``kernels/msl/<text>.metal``), started through ``launch``. Its class
-says which configs are legal and how a call becomes launches; this module does the rest.
+says which configs are legal and what a call of certain shapes launches; this module does the rest.
 
 Under ``mx.grad``, ``mx.jvp`` and ``mx.vmap`` a custom kernel has no rule of its own: ``mx.custom_function`` hands those
-transformations to the stock op. That costs about 2.3 us a call (``benchmarks/launch.py``).
+transformations to the stock op. That costs about 2.3 us a call (``benchmarks/launch.py``), nearly all of it for taking
+the arguments apart and together again, which programs without such transformations can save (:meth:`Family.bare`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Optional
 
 import mlx.core as mx
 
 from ..mlx_ops import ORIGINAL
-from ..problem import LAYOUTS, Problem
-from . import cuda, launch
+from ..problem import LAYOUTS, MODES, Problem, Quantization
+from . import cuda, launch, program
 from .base import Config, Kernel, Op, Parameter
+from .launch import Start
 
 TYPES = {mx.float32: "float", mx.float16: "half", mx.bfloat16: "bfloat"}
 """Metal's names of the dtypes."""
@@ -40,28 +43,25 @@ order of summation, and honours infinities and NaNs; ``fast`` does not, and is n
 ``relaxed`` refuses the config."""
 
 
-class Settled(dict[str, Any]):
-    """A config that changes no more, hashable by identity: families keep what they derive from it under it."""
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __ne__(self, other: object) -> bool:
-        return self is not other
+Shape = tuple[int, ...]
+Starts = tuple[Start, Optional[Start]]
+"""What a call launches: the kernel and, where that leaves partial sums, their reduction."""
+Rules = Callable[[Callable[..., mx.array], Callable[..., mx.array]], Callable[..., mx.array]]
+MOST_SHAPES = 1024
+"""Combinations of shapes for which a route keeps its launches ready."""
 
 
 class Family(Kernel):
-    """A Metal kernel of our own. Subclasses define ``legal`` and one of ``dense``, ``addmm`` and ``quantized`` for each
-    op that they serve; these get arrays whose shapes are checked already, and a :class:`Settled` config."""
+    """A Metal kernel of our own. Subclasses define ``legal`` and ``dense`` or ``quantized``, which get shapes that are
+    checked already."""
 
     backends: tuple[str, ...] = ("metal", "cuda")
     searched = True
     rounded: tuple[str, ...] | None = ()
     texts: tuple[str, ...] = ()
     """Files of ``msl/`` that make the program, the kernel's own last."""
+    compact = False
+    """Whether a and c of a dense product have to be row-contiguous, while b's strides are read."""
 
     def serves(self, problem: Problem) -> bool:
         """As every kernel, but only operands that lie in device memory: MLX passes arrays of fewer than eight elements
@@ -71,11 +71,12 @@ class Family(Kernel):
         return min(problem.n, problem.k, groups) >= LEAST_DEVICE and super().serves(problem)
 
     def sources(self) -> Iterable[str]:
-        own = (type(self).__module__, launch.__name__, __name__)
+        families = [each.__module__ for each in type(self).__mro__ if issubclass(each, Family)]
+        own = (*families, program.__name__, launch.__name__)
         return (*own, cuda.__name__) if "cuda" in self.backends else own
 
     def files(self) -> Iterable[Path]:
-        texts = tuple(launch.MSL / (name + ".metal") for name in self.texts)
+        texts = tuple(program.MSL / (name + ".metal") for name in self.texts)
         return (*texts, *cuda.headers()) if "cuda" in self.backends else texts
 
     def probe(self, problem: Problem, config: Config) -> None:
@@ -90,92 +91,107 @@ class Family(Kernel):
             _probe(self.build(problem, config), problem)
             _PROBED.add(key)
 
-    def matmul(self, config: Config, a: mx.array, b: mx.array, stream: Any) -> mx.array:
-        """a (..., M, K) times b (K, N), or (..., K, N) with a's leading axes; b may be a transposed view."""
+    def dense(self, config: Config, dtype: mx.Dtype, a: Shape, b: Shape, c: Optional[Shape]) -> Starts:
+        """For a (..., M, K) times b (K, N), or (..., K, N) with a's leading axes, in any layouts; ``c`` is the shape of
+        what ``addmm`` adds: (N,), (1, N) or the result's. A program that adds takes (a, b, factors, c), a reduction
+        (partial sums, factors, c)."""
         raise NotImplementedError
 
-    def addmm(
-        self, config: Config, c: mx.array, a: mx.array, b: mx.array, alpha: float, beta: float, stream: Any
-    ) -> mx.array:
-        """alpha * a b + beta * c, with c (N,), (1, N) or of the result's shape."""
+    def quantized(self, config: Config, dtype: mx.Dtype, q: Quantization, x: Shape, w: Shape) -> Starts:
+        """For x (..., M, K) times w, which is packed (N, K * bits / 32), transposed or, where the layout is ``nn``,
+        (K, N * bits / 32) as it is. The program takes (x, w, scales) and, of affine weights, biases."""
         raise NotImplementedError
 
-    def quantized(
-        self,
-        config: Config,
-        x: mx.array,
-        w: mx.array,
-        scales: mx.array,
-        biases: Optional[mx.array],
-        group_size: int,
-        bits: int,
-        mode: str,
-        stream: Any,
-    ) -> mx.array:
-        """x (..., M, K) times the transpose of w, which is packed (N, K * bits / 32)."""
-        raise NotImplementedError
+    def settled(self, problem: Problem, config: Config) -> Config:
+        """The config with what else the launches need to know of the problem."""
+        return config
 
     def build(self, problem: Problem, config: Config) -> Op:
-        config = Settled(config)
-        if problem.op == "matmul":
-            return self._build_matmul(config)
-        if problem.op == "addmm":
-            return self._build_addmm(config)
-        return self._build_quantized(problem, config)
+        return self._build(problem, config, with_rules)
 
-    def _build_matmul(self, config: Config) -> Op:
-        stock = ORIGINAL["matmul"]
+    def bare(self, problem: Problem, config: Config) -> Op:
+        return self._build(problem, config, lambda ours, stock: ours)
 
-        def make(stream: Any) -> Callable[..., mx.array]:
-            return with_rules(lambda a, b: self.matmul(config, a, b, stream), lambda a, b: stock(a, b, stream=stream))
-
-        made = kept(make)
-
-        def matmul(a, b, /, *, stream=None):
-            return made(stream)(a, b)
-
-        return matmul
-
-    def _build_addmm(self, config: Config) -> Op:
-        stock = ORIGINAL["addmm"]
-
-        def make(stream: Any, alpha: float, beta: float) -> Callable[..., mx.array]:
-            return with_rules(
-                lambda c, a, b: self.addmm(config, c, a, b, alpha, beta, stream),
-                lambda c, a, b: stock(c, a, b, alpha, beta, stream=stream),
-            )
-
-        made = kept(make)
-
-        def addmm(c, a, b, /, alpha=1.0, beta=1.0, *, stream=None):
-            return made(stream, float(alpha), float(beta))(c, a, b)
-
-        return addmm
-
-    def _build_quantized(self, problem: Problem, config: Config) -> Op:
-        stock = ORIGINAL["quantized_matmul"]
+    def _build(self, problem: Problem, config: Config, rules: Rules) -> Op:
+        config, dtype = self.settled(problem, config), DTYPES[problem.dtype]
         q = problem.quantization
-        assert q is not None
-        transposed = problem.layout == "nt"
+        if q is not None:
+            starts = lru_cache(MOST_SHAPES)(partial(self.quantized, config, dtype, q))
+            return _quantized_op(starts, q, problem.layout == "nt", rules)
+        starts = lru_cache(MOST_SHAPES)(partial(self.dense, config, dtype))
+        compact = mx.contiguous if self.compact else _as_it_is
+        return (_matmul_op if problem.op == "matmul" else _addmm_op)(starts, compact, rules)
 
-        def make(stream: Any, has_biases: bool) -> Callable[..., mx.array]:
-            def ours(x, w, scales, biases=None):
-                return self.quantized(config, x, w, scales, biases, q.group_size, q.bits, q.mode, stream)
 
-            def theirs(x, w, scales, biases=None):
-                return stock(x, w, scales, biases, transposed, q.group_size, q.bits, q.mode, stream=stream)
+def _as_it_is(array: mx.array, stream: Any = None) -> mx.array:
+    return array
 
-            return with_rules(ours, theirs)
 
-        made = kept(make)
+def _matmul_op(starts: Callable[..., Starts], compact: Callable[..., mx.array], rules: Rules) -> Op:
+    stock = ORIGINAL["matmul"]
 
-        def quantized_matmul(
-            x, w, /, scales, biases=None, transpose=True, group_size=None, bits=None, mode="affine", *, stream=None
-        ):
-            run = made(stream, biases is not None)
-            return run(x, w, scales) if biases is None else run(x, w, scales, biases)
+    def make(stream: Any) -> Callable[..., mx.array]:
+        def ours(a, b):
+            first, last = starts(a.shape, b.shape, None)
+            out = first(compact(a, stream=stream), b, stream=stream)
+            return out if last is None else last(out, stream=stream)
 
-        return quantized_matmul
+        return rules(ours, lambda a, b: stock(a, b, stream=stream))
+
+    made = kept(make)
+
+    def matmul(a, b, /, *, stream=None):
+        return made(stream)(a, b)
+
+    return matmul
+
+
+def _addmm_op(starts: Callable[..., Starts], compact: Callable[..., mx.array], rules: Rules) -> Op:
+    stock = ORIGINAL["addmm"]
+
+    def make(stream: Any, alpha: float, beta: float) -> Callable[..., mx.array]:
+        factors = launch.scalars(alpha, beta)
+
+        def ours(c, a, b):
+            first, last = starts(a.shape, b.shape, c.shape)
+            a, c = compact(a, stream=stream), compact(c, stream=stream)
+            if last is None:
+                return first(a, b, factors, c, stream=stream)
+            return last(first(a, b, stream=stream), factors, c, stream=stream)
+
+        return rules(ours, lambda c, a, b: stock(c, a, b, alpha, beta, stream=stream))
+
+    made = kept(make)
+
+    def addmm(c, a, b, /, alpha=1.0, beta=1.0, *, stream=None):
+        return made(stream, float(alpha), float(beta))(c, a, b)
+
+    return addmm
+
+
+def _quantized_op(starts: Callable[..., Starts], q: Quantization, transposed: bool, rules: Rules) -> Op:
+    stock = ORIGINAL["quantized_matmul"]
+
+    def make(stream: Any) -> Callable[..., mx.array]:
+        def ours(x, w, *scales):
+            first, last = starts(x.shape, w.shape)
+            out = first(x, w, *scales, stream=stream)
+            return out if last is None else last(out, stream=stream)
+
+        def theirs(x, w, scales, biases=None):
+            return stock(x, w, scales, biases, transposed, q.group_size, q.bits, q.mode, stream=stream)
+
+        return rules(ours, theirs)
+
+    made = kept(make)
+
+    def quantized_matmul(
+        x, w, /, scales, biases=None, transpose=True, group_size=None, bits=None, mode="affine", *, stream=None
+    ):
+        run = made(stream)
+        return run(x, w, scales) if biases is None else run(x, w, scales, biases)
+
+    return quantized_matmul
 
 
 def with_rules(ours: Callable[..., mx.array], stock: Callable[..., mx.array]) -> Callable[..., mx.array]:
@@ -240,9 +256,15 @@ def kept(make: Callable[..., Any]) -> Callable[..., Any]:
     return find
 
 
-def rows_of(a: mx.array) -> int:
-    """M of a (..., M, K) array whose leading axes are folded into it."""
-    return a.size // a.shape[-1]
+def of_packing(q: Quantization) -> program.Constants:
+    """The constants of ``packs.metal``."""
+    modes = ((mode.upper(), int(mode == q.mode)) for mode in MODES)
+    return ("BITS", q.bits), ("GROUP", q.group_size), *modes
+
+
+def packed_inputs(q: Quantization) -> tuple[str, ...]:
+    """Names of the inputs of a program for packed weights."""
+    return ("sizes", "x", "w", "scales", *(("biases",) if q.has_biases else ()))
 
 
 def tiles(length: int, tile: int) -> int:

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from .base import Kernel
-from .launch import short
+from .program import short
 
 _DEAF = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER}
 _MARKS = {tokenize.INDENT: ">", tokenize.DEDENT: "<", tokenize.NEWLINE: ";"}

@@ -25,16 +25,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
 from typing import Any, Optional
 
 import mlx.core as mx
 
 from ..problem import DTYPES as ITEM_BYTES
 from ..problem import Problem
-from . import launch
+from . import program
 from .base import Config, Parameter
-from .family import LANES, THREADGROUP_BYTES, THREADS, TYPES, Family, tiles
+from .family import LANES, THREADGROUP_BYTES, THREADS, TYPES, Family, Shape, Starts, tiles
+from .launch import Start
 
 FRAGMENT = 8
 """Side of Metal's simdgroup matrices."""
@@ -103,71 +103,44 @@ class Gemm(Family):
         )
         return max(int(config["stages"]) * operands, spill_bytes(config))
 
-    def matmul(self, config, a, b, stream):
-        return self._run(config, a, b, None, 1.0, 0.0, stream)
-
-    def addmm(self, config, c, a, b, alpha, beta, stream):
-        return self._run(config, a, b, c, alpha, beta, stream)
-
-    def _run(
-        self, config: Config, a: mx.array, b: mx.array, c: Optional[mx.array], alpha: float, beta: float, stream: Any
-    ) -> mx.array:
-        n, k = b.shape[-1], a.shape[-1]
-        batch = 1 if b.ndim == 2 else math.prod(b.shape[:-2])
-        rows, dtype, split = a.size // k, a.dtype, int(config["split_k"])
-        m = rows // batch
-        shape = (*a.shape[:-1], n)
-        added = () if c is None else (launch.scalars(alpha, beta), c)
-        simdgroups = int(config["wm"]) * int(config["wn"]) * int(config["wk"])
-        out = launch.run(
-            _program(tuple(config.items()), dtype, bool(added)),
-            (launch.sizes(m, n, k, batch, split, int(config["swizzle"])), a, b, *(added if split == 1 else ())),
-            grid=(LANES * tiles(n, int(config["bn"])), simdgroups * tiles(m, int(config["bm"])), batch * split),
+    def dense(self, config: Config, dtype: mx.Dtype, a: Shape, b: Shape, c: Optional[Shape]) -> Starts:
+        bm, bn, wm, wn, wk = (int(config[name]) for name in ("bm", "bn", "wm", "wn", "wk"))
+        n, k, batch = b[-1], a[-1], math.prod(b[:-2])
+        rows, split, simdgroups = math.prod(a[:-1]), int(config["split_k"]), wm * wn * wk
+        m, shape = rows // batch, (*a[:-1], n)
+        first = Start(
+            _program(config, dtype, c is not None),
+            (m, n, k, batch, split, int(config["swizzle"])),
+            grid=(LANES * tiles(n, bn), simdgroups * tiles(m, bm), batch * split),
             threadgroup=(LANES, simdgroups, 1),
-            shapes=(shape if split == 1 else (split, rows, n),),
-            dtypes=(dtype if split == 1 else mx.float32,),
-            stream=stream,
-        )[0]
-        return out if split == 1 else reduced(out, shape, dtype, added, stream)
+            shape=shape if split == 1 else (split, rows, n),
+            dtype=dtype if split == 1 else mx.float32,
+        )
+        return first, None if split == 1 else reduction(split, rows, shape, dtype, c is not None)
 
 
-def reduced(
-    partials: mx.array, shape: tuple[int, ...], dtype: mx.Dtype, added: tuple[mx.array, ...], stream: Any
-) -> mx.array:
-    """The sum over the first axis of (split_k, rows, N) float32 partial results, as an array of that shape and dtype.
-
-    ``added`` is empty, or holds ``launch.scalars(alpha, beta)`` and the c of ``addmm``, whose last axis is N.
-    """
-    split, rows, n = partials.shape
-    constants = (("T", TYPES[dtype]), ("EPILOGUE", int(bool(added))))
+def reduction(split: int, rows: int, shape: Shape, dtype: mx.Dtype, added: bool) -> Start:
+    """The sum over the first axis of (split, rows, N) float32 partial results, as an array of that shape (..., N) and
+    dtype. ``added`` says whether factors and the c of ``addmm`` come with them."""
+    constants = (("T", TYPES[dtype]), ("EPILOGUE", int(added)))
     inputs = ("sizes", "partials", *(("factors", "c") if added else ()))
-    return launch.run(
-        launch.program(("reduce",), constants, inputs, ("y",), contiguous=False),
-        (launch.sizes(rows, n, split), partials, *added),
-        grid=(n, rows, 1),
-        threadgroup=(LANES, 8, 1),
-        shapes=(shape,),
-        dtypes=(dtype,),
-        stream=stream,
-    )[0]
+    made = program.program(("reduce",), constants, inputs, ("y",), contiguous=False)
+    return Start(made, (rows, shape[-1], split), (shape[-1], rows, 1), (LANES, 8, 1), shape, dtype)
 
 
-@cache
-def _program(config: tuple[tuple[str, Any], ...], dtype: mx.Dtype, added: bool) -> launch.Program:
+def _program(config: Config, dtype: mx.Dtype, added: bool) -> program.Program:
     """``swizzle`` is read at run time, and of ``split_k`` only matters whether there are partial results, which leave
     the epilogue to the reduction: configs that differ in these share a compiled kernel."""
-    items = dict(config)
-    partials = int(items.pop("split_k") > 1)
-    del items["swizzle"]
+    partials = int(int(config["split_k"]) > 1)
     epilogue = int(added and not partials)
     constants = (
         ("T", TYPES[dtype]),
-        *((name.upper(), value) for name, value in items.items()),
+        *((name.upper(), value) for name, value in config.items() if name not in ("split_k", "swizzle")),
         ("PARTIALS", partials),
         ("EPILOGUE", epilogue),
     )
     inputs = ("sizes", "a", "b", *(("factors", "c") if epilogue else ()))
-    return launch.program(Gemm.texts, constants, inputs, ("y",), contiguous=False)
+    return program.program(Gemm.texts, constants, inputs, ("y",), contiguous=False)
 
 
 def tiles_fit(config: Config) -> bool:

@@ -37,15 +37,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from functools import lru_cache
-from typing import Any
+from typing import Any, Optional
 
 import mlx.core as mx
 
 from ..problem import Problem
-from . import gemm, launch
+from . import gemm, program
 from .base import Config, Parameter
-from .family import LANES, THREADS, TYPES, Family, Settled, tiles
+from .family import LANES, THREADS, TYPES, Family, Shape, Starts, tiles
+from .launch import Start
 
 DTYPES = ("f16", "bf16")
 SIDES = (16, 32)
@@ -105,45 +105,26 @@ class GemmNax(Family):
         """Where a threadgroup is one simdgroup there is nobody to wait for."""
         return tuple({**config, "bk": 0}.items()) if config["wm"] == config["wn"] == 1 else tuple(config.items())
 
-    def matmul(self, config, a, b, stream):
-        return self._run(config, a, b, (), stream)
-
-    def addmm(self, config, c, a, b, alpha, beta, stream):
-        return self._run(config, a, b, (launch.scalars(alpha, beta), c), stream)
-
-    def _run(self, config: Settled, a: mx.array, b: mx.array, added: tuple[mx.array, ...], stream: Any) -> mx.array:
-        k, n, dtype = a.shape[-1], b.shape[-1], a.dtype
-        batch = 1 if b.ndim == 2 else math.prod(b.shape[:-2])
-        rows, split = a.size // k, config["split_k"]
-        program, sizes, grid, threadgroup = _prepared(
-            config, dtype, bool(added) and split == 1, rows // batch, n, k, batch
+    def dense(self, config: Config, dtype: mx.Dtype, a: Shape, b: Shape, c: Optional[Shape]) -> Starts:
+        n, k, batch = b[-1], a[-1], math.prod(b[:-2])
+        rows, split = math.prod(a[:-1]), int(config["split_k"])
+        m, shape, added = rows // batch, (*a[:-1], n), c is not None
+        simdgroups = int(config["wm"]) * int(config["wn"])
+        epilogue = int(added and split == 1)
+        constants = (*of_tiles(config, TYPES[dtype], TYPES[dtype]), ("EPILOGUE", epilogue))
+        inputs = ("sizes", "a", "b", *(("factors", "c") if epilogue else ()))
+        first = Start(
+            program.program(GemmNax.texts, constants, inputs, ("y",), contiguous=False),
+            (m, n, k, batch, split, int(config["swizzle"]), int(config["bk"])),
+            grid=(LANES * tiles(n, int(config["bn"])), simdgroups * tiles(m, int(config["bm"])), batch * split),
+            threadgroup=(LANES, simdgroups, 1),
+            shape=shape if split == 1 else (split, rows, n),
+            dtype=dtype if split == 1 else mx.float32,
         )
-        shape = (*a.shape[:-1], n)
-        if split > 1:
-            partials = launch.run(
-                program, (sizes, a, b), grid, threadgroup, ((split, rows, n),), (mx.float32,), stream
-            )[0]
-            return gemm.reduced(partials, shape, dtype, added, stream)
-        return launch.run(program, (sizes, a, b, *added), grid, threadgroup, (shape,), (dtype,), stream)[0]
+        return first, None if split == 1 else gemm.reduction(split, rows, shape, dtype, added)
 
 
-@lru_cache(maxsize=4096)
-def _prepared(
-    config: Settled, dtype: mx.Dtype, added: bool, m: int, n: int, k: int, batch: int
-) -> tuple[launch.Program, mx.array, launch.Grid, launch.Grid]:
-    """Program, array of sizes, grid and threadgroup of a launch. What the text reads at run time makes no program."""
-    split, simdgroups = config["split_k"], config["wm"] * config["wn"]
-    constants = (*of_tiles(config, TYPES[dtype], TYPES[dtype]), ("EPILOGUE", int(added)))
-    inputs = ("sizes", "a", "b", *(("factors", "c") if added else ()))
-    return (
-        launch.program(GemmNax.texts, constants, inputs, ("y",), contiguous=False),
-        launch.sizes(m, n, k, batch, split, config["swizzle"], config["bk"]),
-        (LANES * tiles(n, config["bn"]), simdgroups * tiles(m, config["bm"]), batch * split),
-        (LANES, simdgroups, 1),
-    )
-
-
-def of_tiles(config: Config, a_type: str, b_type: str) -> launch.Constants:
+def of_tiles(config: Config, a_type: str, b_type: str) -> program.Constants:
     """The constants of ``nax.metal``."""
     names = ("bm", "bn", "wm", "wn", "fm", "fn", "fk", "run", "relaxed")
     partials = int(int(config["split_k"]) > 1)

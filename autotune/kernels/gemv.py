@@ -19,16 +19,17 @@ Source of the idea: MLX's ``gemv``, ``gemv_t`` (lanes along both axes) and ``gem
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
-from functools import lru_cache
-from typing import Any
+from typing import Any, Optional
 
 import mlx.core as mx
 
 from ..problem import Problem
-from . import launch
-from .base import Config, Op, Parameter
-from .family import LANES, MATH, THREADGROUP_BYTES, THREADS, TYPES, Family, Settled, rows_of, tiles
+from . import program
+from .base import Config, Parameter
+from .family import LANES, MATH, THREADGROUP_BYTES, THREADS, TYPES, Family, Shape, Starts, tiles
+from .launch import Start
 
 MOST_ROWS = 32
 """Rows of x beyond which a matrix-vector kernel is not worth measuring."""
@@ -47,6 +48,7 @@ class Gemv(Family):
     side = "vector"
     offered = ("metal",)
     texts = ("gemv",)
+    compact = True
     parameters = {
         "v": Parameter(1, 16),
         "outputs": Parameter(1, 8),
@@ -103,44 +105,24 @@ class Gemv(Family):
         """Columns that a simdgroup computes."""
         return int(config["outputs"]) * (1 if problem.layout[1] == "t" else int(config["lanes"]))
 
-    def build(self, problem: Problem, config: Config) -> Op:
-        return super().build(problem, {**config, "width": self._width(problem, config)})
+    def settled(self, problem: Problem, config: Config) -> Config:
+        return {**config, "width": self._width(problem, config)}
 
-    def matmul(self, config, a, b, stream):
-        return self._run(config, a, b, None, 1.0, 0.0, stream)
-
-    def addmm(self, config, c, a, b, alpha, beta, stream):
-        return self._run(config, a, b, c, alpha, beta, stream)
-
-    def _run(
-        self, config: Settled, a: mx.array, b: mx.array, c: mx.array | None, alpha: float, beta: float, stream: Any
-    ) -> mx.array:
-        m, k, n = rows_of(a), a.shape[-1], b.shape[-1]
-        epilogue = NONE if c is None else ROW if c.size == n and m > 1 else FULL
-        program, grid, threadgroup = _prepared(config, a.dtype, epilogue, m, n)
-        inputs: tuple[mx.array, ...] = (launch.sizes(m, n, k), mx.contiguous(a, stream=stream), b)
-        if c is not None:
-            inputs = (*inputs, launch.scalars(alpha, beta), mx.contiguous(c, stream=stream))
-        return launch.run(program, inputs, grid, threadgroup, ((*a.shape[:-1], n),), (a.dtype,), stream)[0]
+    def dense(self, config: Config, dtype: mx.Dtype, a: Shape, b: Shape, c: Optional[Shape]) -> Starts:
+        m, n, k = math.prod(a[:-1]), b[-1], a[-1]
+        epilogue = NONE if c is None else ROW if math.prod(c) == n and m > 1 else FULL
+        simdgroups, split, width = (int(config[name]) for name in ("simdgroups", "split", "width"))
+        constants = (
+            ("T", TYPES[dtype]),
+            *((name.upper(), config[name]) for name in Gemv.parameters if name != "math"),
+            ("EPILOGUE", epilogue),
+        )
+        inputs = ("sizes", "x", "b", *(("factors", "c") if epilogue else ()))
+        made = program.program(self.texts, constants, inputs, ("y",), contiguous=False, math_mode=str(config["math"]))
+        grid = (LANES * tiles(n, simdgroups // split * width), simdgroups, tiles(m, int(config["v"])))
+        return Start(made, (m, n, k), grid, (LANES, simdgroups, 1), (*a[:-1], n), dtype), None
 
 
 def _numbers(config: Config) -> list[int]:
     """The parameters that are numbers, in order."""
     return [int(config[name]) for name in Gemv.parameters if name != "math"]
-
-
-@lru_cache(maxsize=4096)
-def _prepared(
-    config: Settled, dtype: mx.Dtype, epilogue: int, m: int, n: int
-) -> tuple[launch.Program, launch.Grid, launch.Grid]:
-    """Program, grid and threadgroup of a launch."""
-    simdgroups, teams = config["simdgroups"], config["simdgroups"] // config["split"]
-    constants = (
-        ("T", TYPES[dtype]),
-        *((name.upper(), config[name]) for name in Gemv.parameters if name != "math"),
-        ("EPILOGUE", epilogue),
-    )
-    names = ("sizes", "x", "b", *(("factors", "c") if epilogue else ()))
-    program = launch.program(Gemv.texts, constants, names, ("y",), contiguous=False, math_mode=config["math"])
-    groups = tiles(n, teams * config["width"])
-    return program, (LANES * groups, simdgroups, tiles(m, config["v"])), (LANES, simdgroups, 1)

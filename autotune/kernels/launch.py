@@ -1,10 +1,8 @@
-"""The one door to MLX's custom kernels, on Metal and on CUDA: programs are made once, launches go through here.
+"""The one door to MLX's custom kernels, on Metal and on CUDA.
 
-A program is the text of a kernel with its constants filled in. MLX joins and hashes the whole source at every call, so
-comments and indentation are taken out of the text when it is loaded, and what does not change between calls (kernel
-objects, arrays of sizes) is made once and kept: building an array of three integers costs more than the launch itself.
-
-Programs have no shapes in them: M, N and K are read at run time, so one compile serves every shape of a config.
+A product of some microseconds must not wait for Python: what does not change between calls of the same shapes (MLX's
+kernel, machine code, grid, the array of sizes) is bound once in a :class:`Start` and kept by the family that made it.
+Building an array of three integers costs more than the launch itself.
 
 Whoever wants the launches to go elsewhere (a host that runs Metal's language on a CPU, a recorder in a test) replaces
 the runner with :func:`through`.
@@ -13,112 +11,89 @@ the runner with :func:`through`.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache, lru_cache
-from pathlib import Path
-from typing import Any, Optional, Union
+from contextvars import ContextVar
+from functools import cache, lru_cache, partial
+from typing import Any, Optional
 
 import mlx.core as mx
 
 from . import cuda
-
-MSL = Path(__file__).parent / "msl"
-BODY = "//! body"
-"""The line of a text that separates declarations, which go into the header, from the kernel's body."""
-
-Constant = Union[int, str]
-Constants = tuple[tuple[str, Constant], ...]
-Grid = tuple[int, int, int]
-
-
-@dataclass(frozen=True, eq=False)
-class Program:
-    """A kernel's source and how it is called. :func:`program` makes one object for each set of constants, so that
-    programs are told apart by identity: hashing a source at each launch would cost more than the launch.
-
-    ``inputs`` and ``outputs`` name the buffers; ``contiguous`` asks MLX to copy inputs that are not row-contiguous (a
-    kernel without it reads ``<input>_strides``); ``math_mode`` is Metal's: ``safe``, ``relaxed`` or ``fast``.
-    """
-
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    header: str
-    body: str
-    contiguous: bool = True
-    math_mode: str = "safe"
-
-
-@dataclass(frozen=True)
-class Launch:
-    """One start of a program: what a runner gets. Grid and threadgroup count threads, as Metal's dispatchThreads."""
-
-    program: Program
-    inputs: tuple[mx.array, ...]
-    grid: Grid
-    threadgroup: Grid
-    shapes: tuple[tuple[int, ...], ...]
-    dtypes: tuple[mx.Dtype, ...]
-    stream: Any = None
-
+from .program import Grid, Launch, Program
 
 Runner = Callable[[Launch], Sequence[mx.array]]
 
-_runner: Optional[Runner] = None
+_RUNNER: ContextVar[Optional[Runner]] = ContextVar("runner", default=None)
+_runner = _RUNNER.get
 
 
 @contextlib.contextmanager
 def through(runner: Runner) -> Iterator[None]:
-    """Sends every launch of this process to ``runner`` instead of MLX while the context is open."""
-    global _runner
-    before, _runner = _runner, runner
+    """Sends every launch of this thread to ``runner`` instead of MLX while the context is open."""
+    before = _RUNNER.set(runner)
     try:
         yield
     finally:
-        _runner = before
+        _RUNNER.reset(before)
 
 
-def run(
-    program: Program,
-    inputs: Sequence[mx.array],
-    grid: Grid,
-    threadgroup: Grid,
-    shapes: Sequence[tuple[int, ...]],
-    dtypes: Sequence[mx.Dtype],
-    stream: Any = None,
-) -> Sequence[mx.array]:
-    """The program's outputs for these inputs, lazily as everything of MLX's.
+class Start:
+    """A program made ready for inputs of certain shapes: all of a launch but its inputs. Called with them, without the
+    array of sizes that comes before them, it gives the program's one output, lazily as everything of MLX's.
 
-    Raises what MLX raises where there is no Metal; what Apple's compiler refuses is raised when the result is
+    Calls raise what MLX raises where it has no such GPU; what its compiler refuses is raised when the result is
     evaluated, which is why routes are tried once before they are used (``family.probe``).
     """
-    if _runner is not None:
-        return _runner(Launch(program, tuple(inputs), grid, threadgroup, tuple(shapes), tuple(dtypes), stream))
-    if _on_cuda():
-        if program not in _codes:
-            asked = Launch(program, tuple(inputs), grid, threadgroup, tuple(shapes), tuple(dtypes), stream)
-            _codes[program] = _code(asked)
-        code = _codes[program]
-        if code is not None:
-            precompiled: Sequence[mx.array] = mx.fast.precompiled_cuda_kernel(
-                name=cuda_name(program),
-                compiled_source=code,
-                inputs=inputs,
-                output_shapes=shapes,
-                output_dtypes=dtypes,
-                scalars=(),
-                grid=grid,
-                threadgroup=threadgroup,
-                ensure_row_contiguous=True,
-                stream=stream,
-            )
-            return precompiled
-    outs: Sequence[mx.array] = kernel(program)(
-        inputs=inputs, grid=grid, threadgroup=threadgroup, output_shapes=shapes, output_dtypes=dtypes, stream=stream
-    )
-    return outs
+
+    __slots__ = ("_bound", "_sizes", "dtypes", "grid", "program", "shapes", "threadgroup")
+
+    def __init__(
+        self,
+        program: Program,
+        sizes: tuple[int, ...],
+        grid: Grid,
+        threadgroup: Grid,
+        shape: tuple[int, ...],
+        dtype: mx.Dtype,
+    ) -> None:
+        self.program, self.grid, self.threadgroup = program, grid, threadgroup
+        self.shapes, self.dtypes = (shape,), (dtype,)
+        self._sizes = _sizes(*sizes)
+        self._bound: Optional[Callable[..., Sequence[mx.array]]] = None
+
+    def __call__(self, *arrays: mx.array, stream: Any = None) -> mx.array:
+        inputs = (self._sizes, *arrays)
+        runner = _runner()
+        if runner is not None:
+            return runner(self.launch(inputs, stream))[0]
+        bound = self._bound
+        if bound is None:
+            bound = self._bound = self.bind(inputs)
+        return bound(inputs=inputs, stream=stream)[0]
+
+    def launch(self, inputs: tuple[mx.array, ...], stream: Any = None) -> Launch:
+        """What a runner gets."""
+        return Launch(self.program, inputs, self.grid, self.threadgroup, self.shapes, self.dtypes, stream)
+
+    def bind(self, inputs: tuple[mx.array, ...]) -> Callable[..., Sequence[mx.array]]:
+        """MLX's function with everything filled in but ``inputs`` and ``stream``; it gives a list of outputs."""
+        options: dict[str, Any] = {
+            "grid": self.grid,
+            "threadgroup": self.threadgroup,
+            "output_shapes": self.shapes,
+            "output_dtypes": self.dtypes,
+        }
+        machine_code = code(self.launch(inputs)) if _on_cuda() else None
+        if machine_code is None:
+            return partial(kernel(self.program), **options)
+        return partial(
+            mx.fast.precompiled_cuda_kernel,
+            name=cuda_name(self.program),
+            compiled_source=machine_code,
+            scalars=(),
+            ensure_row_contiguous=True,
+            **options,
+        )
 
 
 def kernel(program: Program) -> Any:
@@ -127,20 +102,29 @@ def kernel(program: Program) -> Any:
     return cuda_kernel(program) if _on_cuda() else metal_kernel(program)
 
 
-_codes: dict[Program, Optional[bytes]] = {}
-"""Machine code of the programs that were launched on CUDA before; None for those that MLX compiles."""
+_Key = tuple[Program, Grid, tuple[mx.Dtype, ...]]
+_codes: dict[_Key, Optional[bytes]] = {}
+"""Machine code of what was launched on CUDA before; None for what MLX compiles."""
 
 
-def _code(launch: Launch) -> Optional[bytes]:
+def _key(launch: Launch) -> _Key:
+    """What the machine code depends on: the rest of a launch is in the program's constants."""
+    return launch.program, launch.threadgroup, launch.dtypes
+
+
+def code(launch: Launch) -> Optional[bytes]:
     """What :mod:`.nvrtc` makes of it. What fails there, MLX tries itself, so that errors are its own."""
-    from . import nvrtc
+    from . import nvrtc  # takes milliseconds to import, which Metal need not wait for
 
     if not launch.program.contiguous or not hasattr(mx.fast, "precompiled_cuda_kernel"):
         return None
-    try:
-        return nvrtc.code(launch, cuda_name(launch.program))
-    except nvrtc.CompileError:
-        return None
+    key = _key(launch)
+    if key not in _codes:
+        try:
+            _codes[key] = nvrtc.code(launch, cuda_name(launch.program))
+        except nvrtc.CompileError:
+            _codes[key] = None
+    return _codes[key]
 
 
 def compile_ahead(launches: Sequence[Launch]) -> None:
@@ -148,8 +132,8 @@ def compile_ahead(launches: Sequence[Launch]) -> None:
     if _on_cuda():
         from . import nvrtc
 
-        fresh = {each.program: each for each in launches if each.program.contiguous and each.program not in _codes}
-        nvrtc.compile_all([(each, cuda_name(program)) for program, each in fresh.items()])
+        fresh = {_key(each): each for each in launches if each.program.contiguous and _key(each) not in _codes}
+        nvrtc.compile_all([(each, cuda_name(each.program)) for each in fresh.values()])
 
 
 @cache
@@ -198,57 +182,8 @@ def cuda_name(program: Program) -> str:
     return cuda.name(program.name, nvrtc.architecture(), *parts)
 
 
-@cache
-def program(
-    texts: tuple[str, ...],
-    constants: Constants,
-    inputs: tuple[str, ...],
-    outputs: tuple[str, ...],
-    contiguous: bool = True,
-    math_mode: str = "safe",
-) -> Program:
-    """The program made of ``msl/<text>.metal``, joined in order, with ``constants`` defined before them.
-
-    The last text's body is the kernel's. Includes come first, since a macro must not reach into a library's header.
-    The name tells the family and the constants, for whoever looks at a GPU trace.
-    """
-    headers, body = [], ""
-    for name in texts:
-        header, body = text(name)
-        headers.append(header)
-    lines = "\n".join(headers).split("\n")
-    includes = [line for line in lines if line.startswith("#include")]
-    declarations = [line for line in lines if not line.startswith("#include")]
-    defines = [_define(name, value) for name, value in constants]
-    # MLX finds a compiled kernel by its name: what is not in the source has to be in the name.
-    mode = [] if math_mode == "safe" else [math_mode]
-    parts = [texts[-1], *mode, *(name.lower() + str(value) for name, value in constants)]
-    label = re.sub(r"[^0-9a-zA-Z]+", "_", "_".join(parts))
-    header = "\n".join([*includes, "using namespace metal;", *defines, *declarations, ""])
-    return Program("autotune_" + label, inputs, outputs, header, body, contiguous, math_mode)
-
-
-def _define(name: str, value: Constant) -> str:
-    """Numbers become macros, since texts choose by ``#if``; types become typedefs."""
-    return "typedef " + value + " " + name + ";" if isinstance(value, str) else "#define " + name + " " + str(value)
-
-
-@cache
-def text(name: str) -> tuple[str, str]:
-    """Header and body of ``msl/<name>.metal``, comments and indentation taken out."""
-    header, _, body = (MSL / (name + ".metal")).read_text("utf-8").partition(BODY)
-    return short(header), short(body)
-
-
-def short(source: str) -> str:
-    """The source without comments, indentation and empty lines. Kernel texts hold no string literals."""
-    source = re.sub(r"/\*.*?\*/", " ", source, flags=re.DOTALL)
-    source = re.sub(r"//[^\n]*", "", source)
-    return "\n".join(line.strip() for line in source.split("\n") if line.strip())
-
-
 @lru_cache(maxsize=4096)
-def sizes(*values: int) -> mx.array:
+def _sizes(*values: int) -> mx.array:
     """Up to seven integers as an int32 array, which Metal reads from constant memory; the same array every time."""
     return mx.array(values, mx.int32)
 

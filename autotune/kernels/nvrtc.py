@@ -4,7 +4,7 @@ MLX compiles a ``cuda_kernel`` again in every process, about 1.3 s each on an H1
 our texts do not need. What comes from here goes to ``mx.fast.precompiled_cuda_kernel``: the same text through the same
 compiler, with the few lines that it needs of MLX's headers, kept on disk under a name that stands for all of it, and
 with the number of threads that it will be launched with, which keeps the compiler from using more registers than so
-many threads have.
+many threads have. It is compressed (:mod:`.fatbin`), since MLX copies and hashes it at every call.
 
 Where anything is missing (the compiler's library, CUDA's headers) there is no code, and MLX compiles as it always does.
 Programs that read strides are always MLX's to compile: it passes them to these alone.
@@ -18,22 +18,18 @@ import hashlib
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
 import mlx.core as mx
 
 from .. import paths
-from . import cuda
-
-if TYPE_CHECKING:
-    from .launch import Launch, Program
+from . import cuda, fatbin, toolkit
+from .program import Launch, Program
 
 TYPES = {
     mx.float32: "float",
@@ -115,45 +111,11 @@ class Compiler:
 
 @cache
 def compiler() -> Optional[Compiler]:
-    """The NVRTC of PyPI's packages, which MLX's CUDA build brings, or of the system; None where there is none.
-
-    Of CUDA's major versions it is the one that MLX is built for: the driver may refuse a newer one's code."""
-    for major in (12,) if _installed("mlx-cuda-12") else (13, 12):
-        folders = ("cu13",) if major == 13 else ("cuda_nvrtc", "cuda_runtime")
-        name = "libnvrtc.so." + str(major)
-        places = [place / folder for place in _packages() for folder in folders]
-        library = _load((*(str(place / "lib" / name) for place in places), name))
-        homes = [Path(os.environ[key]) for key in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(key)]
-        for place in (*places, *homes, Path("/usr/local/cuda")):
-            if library is not None and (place / "include" / "cuda_fp16.h").exists():
-                return Compiler(library, (str(place / "include"), str(place / "include" / "cccl")))
-    return None
-
-
-def _installed(distribution: str) -> bool:
-    try:
-        version(distribution)
-    except PackageNotFoundError:
-        return False
-    return True
-
-
-def _packages() -> list[Path]:
-    try:
-        spec = find_spec("nvidia")
-    except (ImportError, ValueError):
-        return []
-    return [] if spec is None else [Path(place) for place in spec.submodule_search_locations or ()]
-
-
-def _load(names: Iterable[str]) -> Any:
-    for name in names:
-        folder = Path(name).parent
-        with contextlib.suppress(OSError):
-            # The library finds this one by its name alone.
-            for builtins in sorted(folder.glob("libnvrtc-builtins.so*")) if folder.name == "lib" else ():
-                ctypes.CDLL(str(builtins), mode=ctypes.RTLD_GLOBAL)
-            return ctypes.CDLL(name)
+    """NVRTC with the headers of its CUDA; None where there is none."""
+    for major in toolkit.majors():
+        library, includes = toolkit.library("nvrtc", major), toolkit.headers(major, "cuda_fp16.h")
+        if library is not None and includes:
+            return Compiler(library, includes)
     return None
 
 
@@ -196,14 +158,18 @@ def code(launch: Launch, name: str) -> Optional[bytes]:
     if tool is None or _asks_for_axes(launch.program):
         return None
     text = source(launch.program, launch, name)
+    packer = fatbin.packer()
     whole = "\n".join((text, architecture(), str(tool.version)))
-    kept = folder() / (name + "_" + hashlib.sha256(whole.encode()).hexdigest()[:16] + ".cubin")
+    suffix = ".cubin" if packer is None else ".fatbin"
+    kept = folder() / (name + "_" + hashlib.sha256(whole.encode()).hexdigest()[:16] + suffix)
     with contextlib.suppress(OSError):
         content = kept.read_bytes()
         found, digest = content[:-DIGEST], content[-DIGEST:]
         if found and hashlib.sha256(found).digest() == digest:
             return found
     made, _ = tool.compile(text, architecture())
+    if packer is not None:
+        made = packer.packed(made, architecture())
     with contextlib.suppress(OSError):
         kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(kept, made + hashlib.sha256(made).digest())

@@ -24,19 +24,19 @@ Source of the idea: MLX's ``qmm_t`` and its split-K variant; the parameters are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
 from ..problem import DTYPES as ITEM_BYTES
-from ..problem import Problem
-from . import gemm, launch
-from .base import Config, Op, Parameter
-from .family import LANES, THREADGROUP_BYTES, TYPES, Family, rows_of, tiles
+from ..problem import Problem, Quantization
+from . import gemm, program
+from .base import Config, Parameter
+from .family import LANES, THREADGROUP_BYTES, TYPES, Family, Shape, Starts, of_packing, packed_inputs, tiles
+from .launch import Start
 
 PACKS = (32, 16, 8)
 """Weights that a thread can unpack at once; 32 of any bits are whole words."""
@@ -77,7 +77,7 @@ class Qmm(Family):
         return (*super().sources(), gemm.__name__)
 
     def files(self) -> Iterable[Path]:
-        return (*super().files(), launch.MSL / "reduce.metal")
+        return (*super().files(), program.MSL / "reduce.metal")
 
     def legal(self, problem: Problem, config: Config) -> bool:
         q = problem.quantization
@@ -125,27 +125,30 @@ class Qmm(Family):
         operands = gemm.tile_bytes(bm, bk, item_bytes) + gemm.tile_bytes(*w_tile, item_bytes)
         return max(int(config["stages"]) * operands, gemm.spill_bytes(config))
 
-    def build(self, problem: Problem, config: Config) -> Op:
-        known = {name: config[name] for name in self.parameters}
-        known.update(values=pack(problem, config), nt=int(problem.layout == "nt"))
-        return super().build(problem, known)
+    def settled(self, problem: Problem, config: Config) -> Config:
+        known = {name: int(config[name]) for name in self.parameters}
+        return {**known, "values": pack(problem, config), "nt": int(problem.layout == "nt")}
 
-    def quantized(self, config, x, w, scales, biases, group_size, bits, mode, stream):
-        dtype = x.dtype
-        plan = _plan(tuple(config.values()), dtype, group_size, bits, mode)
-        k, split = x.shape[-1], plan.split
-        m, n = rows_of(x), w.shape[0] if plan.nt else w.shape[1] * 32 // bits
-        shape = (*x.shape[:-1], n)
-        out = launch.run(
-            plan.program,
-            (launch.sizes(m, n, k, plan.swizzle), x, w, scales, *(() if biases is None else (biases,))),
-            grid=(LANES * tiles(n, plan.bn), plan.simdgroups * tiles(m, plan.bm), split),
-            threadgroup=(LANES, plan.simdgroups, 1),
-            shapes=(shape if split == 1 else (split, m, n),),
-            dtypes=(dtype if split == 1 else mx.float32,),
-            stream=stream,
-        )[0]
-        return out if split == 1 else gemm.reduced(out, shape, dtype, (), stream)
+    def quantized(self, config: Config, dtype: mx.Dtype, q: Quantization, x: Shape, w: Shape) -> Starts:
+        bm, bn, wm, wn, wk, split = (int(config[name]) for name in ("bm", "bn", "wm", "wn", "wk", "split_k"))
+        m, k, n = math.prod(x[:-1]), x[-1], w[0] if config["nt"] else w[1] * 32 // q.bits
+        simdgroups, shape = wm * wn * wk, (*x[:-1], n)
+        # The program reads `swizzle` at run time, and of `split_k` takes whether there are partial sums.
+        constants = (
+            ("T", TYPES[dtype]),
+            *((name.upper(), value) for name, value in config.items() if name not in ("split_k", "swizzle")),
+            ("PARTIALS", int(split > 1)),
+            *of_packing(q),
+        )
+        first = Start(
+            program.program(Qmm.texts, constants, packed_inputs(q), ("y",)),
+            (m, n, k, int(config["swizzle"])),
+            grid=(LANES * tiles(n, bn), simdgroups * tiles(m, bm), split),
+            threadgroup=(LANES, simdgroups, 1),
+            shape=shape if split == 1 else (split, m, n),
+            dtype=dtype if split == 1 else mx.float32,
+        )
+        return first, None if split == 1 else gemm.reduction(split, m, shape, dtype, False)
 
 
 def threads(config: Config) -> int:
@@ -176,36 +179,3 @@ def registers(problem: Problem, config: Config) -> int:
     elements = tiles(bm * bk, threads(config)) * item // 4
     packs = tiles(bn * bk, threads(config) * values)
     return fragments + elements + packs * (tiles(values * problem.quantization.bits, 32) + 2)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a call needs of its config."""
-
-    program: launch.Program
-    bm: int
-    bn: int
-    simdgroups: int
-    split: int
-    swizzle: int
-    nt: bool
-
-
-_NAMES = (*Qmm.parameters, "values", "nt")
-"""Of a built config: the parameters, and what follows from them and the problem."""
-
-
-@cache
-def _plan(config: tuple[Any, ...], dtype: mx.Dtype, group_size: int, bits: int, mode: str) -> _Plan:
-    """The plan of a built config, given as its values in order: found by them 0.4 us faster than by its items.
-
-    The program reads ``swizzle`` at run time, and of ``split_k`` takes whether there are partial sums: fewer compiles.
-    """
-    items = dict(zip(_NAMES, map(int, config)))
-    constants = {name.upper(): value for name, value in items.items() if name not in ("split_k", "swizzle")}
-    modes = {name.upper(): int(name == mode) for name in ("affine", "mxfp4", "nvfp4", "mxfp8")}
-    constants.update(PARTIALS=int(items["split_k"] > 1), BITS=bits, GROUP=group_size, **modes)
-    inputs = ("sizes", "x", "w", "scales", *(("biases",) if mode == "affine" else ()))
-    program = launch.program(Qmm.texts, (("T", TYPES[dtype]), *constants.items()), inputs, ("y",))
-    simdgroups = items["wm"] * items["wn"] * items["wk"]
-    return _Plan(program, items["bm"], items["bn"], simdgroups, items["split_k"], items["swizzle"], bool(items["nt"]))

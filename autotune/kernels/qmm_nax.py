@@ -24,17 +24,18 @@ GPUs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 
 import mlx.core as mx
 
-from ..problem import Problem
-from . import gemm, launch
+from ..problem import Problem, Quantization
+from . import gemm, program
 from .base import Config, Parameter
-from .family import LANES, THREADGROUP_BYTES, TYPES, Family, Settled, rows_of, tiles
+from .family import LANES, THREADGROUP_BYTES, TYPES, Family, Shape, Starts, of_packing, packed_inputs, tiles
 from .gemm_nax import DTYPES, MOST_REGISTERS, GemmNax, constraints, of_tiles, registers, tiles_fit, worth_trying
+from .launch import Start
 
 PACKS = (32, 16, 8)
 """Weights that a thread can unpack at once; 32 of any bits are whole words."""
@@ -61,7 +62,7 @@ class QmmNax(Family):
         return (*super().sources(), gemm.__name__, GemmNax.__module__)
 
     def files(self) -> Iterable[Path]:
-        return (*super().files(), launch.MSL / "reduce.metal")
+        return (*super().files(), program.MSL / "reduce.metal")
 
     def legal(self, problem: Problem, config: Config) -> bool:
         q, bk = problem.quantization, int(config["bk"])
@@ -86,36 +87,25 @@ class QmmNax(Family):
         """Threadgroup memory that a config takes."""
         return int(config["stages"]) * int(config["bn"]) * (int(config["bk"]) * ITEM_BYTES + PADDING)
 
-    def quantized(self, config, x, w, scales, biases, group_size, bits, mode, stream):
-        m, n, k, split = rows_of(x), w.shape[0], x.shape[-1], config["split_k"]
-        program, grid, threadgroup = _prepared(config, x.dtype, group_size, bits, mode, m, n)
-        sizes = launch.sizes(m, n, k, config["swizzle"])
-        inputs = (sizes, x, w, scales) if biases is None else (sizes, x, w, scales, biases)
-        shape = (*x.shape[:-1], n)
-        if split > 1:
-            partials = launch.run(program, inputs, grid, threadgroup, ((split, m, n),), (mx.float32,), stream)[0]
-            return gemm.reduced(partials, shape, x.dtype, (), stream)
-        return launch.run(program, inputs, grid, threadgroup, (shape,), (x.dtype,), stream)[0]
-
-
-@lru_cache(maxsize=4096)
-def _prepared(
-    config: Settled, dtype: mx.Dtype, group_size: int, bits: int, mode: str, m: int, n: int
-) -> tuple[launch.Program, launch.Grid, launch.Grid]:
-    """Program, grid and threadgroup of a launch. What the text reads at run time makes no program."""
-    simdgroups = config["wm"] * config["wn"]
-    constants = (
-        *of_tiles(config, TYPES[dtype], TYPES[dtype] if mode == "affine" else "bfloat"),
-        ("BK", config["bk"]),
-        ("STAGES", config["stages"]),
-        ("VALUES", pack(config, group_size)),
-        ("BITS", bits),
-        ("GROUP", group_size),
-        *((name.upper(), int(name == mode)) for name in ("affine", "mxfp4", "nvfp4", "mxfp8")),
-    )
-    inputs = ("sizes", "x", "w", "scales", *(("biases",) if mode == "affine" else ()))
-    grid = (LANES * tiles(n, config["bn"]), simdgroups * tiles(m, config["bm"]), config["split_k"])
-    return launch.program(QmmNax.texts, constants, inputs, ("y",)), grid, (LANES, simdgroups, 1)
+    def quantized(self, config: Config, dtype: mx.Dtype, q: Quantization, x: Shape, w: Shape) -> Starts:
+        m, n, k, split = math.prod(x[:-1]), w[0], x[-1], int(config["split_k"])
+        simdgroups, shape = int(config["wm"]) * int(config["wn"]), (*x[:-1], n)
+        constants = (
+            *of_tiles(config, TYPES[dtype], TYPES[dtype] if q.mode == "affine" else "bfloat"),
+            ("BK", config["bk"]),
+            ("STAGES", config["stages"]),
+            ("VALUES", pack(config, q.group_size)),
+            *of_packing(q),
+        )
+        first = Start(
+            program.program(QmmNax.texts, constants, packed_inputs(q), ("y",)),
+            (m, n, k, int(config["swizzle"])),
+            grid=(LANES * tiles(n, int(config["bn"])), simdgroups * tiles(m, int(config["bm"])), split),
+            threadgroup=(LANES, simdgroups, 1),
+            shape=shape if split == 1 else (split, m, n),
+            dtype=dtype if split == 1 else mx.float32,
+        )
+        return first, None if split == 1 else gemm.reduction(split, m, shape, dtype, False)
 
 
 def pack(config: Config, group_size: int) -> int:

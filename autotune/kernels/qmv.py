@@ -21,18 +21,13 @@ dense weights); AWQ's and Marlin's small-batch kernels unpack once for all rows 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Any
 
-import mlx.core as mx
-
 from ..problem import Problem
-from . import launch
 from .base import Config, Parameter
-from .family import LANES, MATH, THREADGROUP_BYTES, THREADS, TYPES, Family, Settled, rows_of, tiles
+from .family import LANES, MATH, THREADGROUP_BYTES, THREADS
+from .packed import Packed
 
-MOST_ROWS = 64
-"""Rows of x beyond which a matrix-vector kernel is not worth measuring."""
 MOST_REGISTERS = 96
 """Registers of 32 bits that a lane may use for x, weights and sums. An Apple GPU's thread is assumed to have 128 before
 fewer simdgroups fit on a core; addresses and unpacking need the rest."""
@@ -40,11 +35,9 @@ CHUNK = 8
 """Values of each row of x that a lane holds at a time (``qmv.metal``)."""
 
 
-class Qmv(Family):
+class Qmv(Packed):
     name = "qmv"
     summary = "quantized matrix-vector kernel that unpacks each weight once for several rows of x"
-    ops = ("quantized_matmul",)
-    smooth = True
     side = "vector"
     texts = ("packs", "words", "qmv")
     parameters = {
@@ -62,15 +55,11 @@ class Qmv(Family):
         q = problem.quantization
         v, _, simdgroups, split, values, stage, wide = _numbers(config)
         return (
-            q is not None
-            and problem.layout == "nt"
-            and problem.batch == 1
-            and q.bits > 1
-            and problem.m <= MOST_ROWS
+            super().legal(problem, config)
+            and q is not None
             and v <= problem.m + 1
             and values in (8, 16, 32)
             and q.group_size % values == 0
-            and simdgroups % split == 0
             and simdgroups * LANES <= THREADS
             and registers(config, q.bits) <= MOST_REGISTERS
             and not (stage and wide)
@@ -94,14 +83,6 @@ class Qmv(Family):
         staged = 4 * v * split * values * LANES if stage else 0
         return staged + (4 * simdgroups * v * rows if split > 1 else 0)
 
-    def quantized(self, config, x, w, scales, biases, group_size, bits, mode, stream):
-        m, n, k = rows_of(x), w.shape[0], x.shape[-1]
-        program, grid, threadgroup = _prepared(config, x.dtype, group_size, bits, mode, m, n)
-        inputs = (
-            (launch.sizes(m, n, k), x, w, scales) if biases is None else (launch.sizes(m, n, k), x, w, scales, biases)
-        )
-        return launch.run(program, inputs, grid, threadgroup, ((*x.shape[:-1], n),), (x.dtype,), stream)[0]
-
 
 def registers(config: Config, bits: int) -> int:
     """About how many registers of 32 bits a lane needs at once: x, sums of a pack and of all, packs, scales, biases."""
@@ -117,22 +98,3 @@ def _registers(v: Any, rows: Any, values: Any, bits: int) -> Any:
 def _numbers(config: Config) -> list[int]:
     """The parameters that are numbers, in order."""
     return [int(config[name]) for name in Qmv.parameters if name != "math"]
-
-
-@lru_cache(maxsize=4096)
-def _prepared(
-    config: Settled, dtype: mx.Dtype, group_size: int, bits: int, mode: str, m: int, n: int
-) -> tuple[launch.Program, launch.Grid, launch.Grid]:
-    """Program, grid and threadgroup of a launch."""
-    simdgroups = config["simdgroups"]
-    groups = tiles(n, config["rows"] * (simdgroups // config["split"]))
-    constants = (
-        ("T", TYPES[dtype]),
-        *((name.upper(), value) for name, value in config.items() if name != "math"),
-        ("BITS", bits),
-        ("GROUP", group_size),
-        *((name.upper(), int(name == mode)) for name in ("affine", "mxfp4", "nvfp4", "mxfp8")),
-    )
-    inputs = ("sizes", "x", "w", "scales", *(("biases",) if mode == "affine" else ()))
-    program = launch.program(Qmv.texts, constants, inputs, ("y",), math_mode=config["math"])
-    return program, (LANES * groups, simdgroups, tiles(m, config["v"])), (LANES, simdgroups, 1)

@@ -21,30 +21,30 @@ to order K as the packing wants it is FasterTransformer's, which reorders the we
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Any
 
 import mlx.core as mx
 
-from ..problem import Problem
-from . import launch
+from ..problem import Problem, Quantization
+from . import program
 from .base import Config, Parameter
-from .family import LANES, THREADGROUP_BYTES, THREADS, TYPES, Family, Settled, rows_of, tiles
+from .family import LANES, THREADGROUP_BYTES, THREADS, TYPES, tiles
+from .packed import MOST_ROWS, Packed
 
-MOST_ROWS = 64
-"""Rows of x beyond which a tiled kernel is the better one."""
 FRAGMENT = 8
 """Side of Metal's simdgroup matrices."""
 MOST_REGISTERS = 128
 """Registers of 32 bits for sums, weights and x. An Apple GPU's thread is assumed to have 128 before fewer simdgroups
 fit on a core; a warp's thread has 255. Addresses and unpacking need some too."""
+GROUP_REGISTERS = 65536 // LANES * 2 // 3
+"""The same for a threadgroup's simdgroups together: a block of CUDA has 65,536 registers, of which the compiler spills
+where a third is not left for addresses and unpacking. An Apple core's register file, at 208 KB by measurements that are
+not Apple's, is smaller."""
 
 
-class QmvMma(Family):
+class QmvMma(Packed):
     name = "qmv_mma"
     summary = "quantized product of a few rows on simdgroup matrices, weights unpacked into registers"
-    ops = ("quantized_matmul",)
-    smooth = True
     side = "matrix"
     texts = ("packs", "words", "fragment", "qmv_mma")
     parameters = {
@@ -59,18 +59,14 @@ class QmvMma(Family):
         q = problem.quantization
         v, rows, simdgroups, split, flight = map(int, config.values())
         return (
-            q is not None
-            and problem.layout == "nt"
-            and problem.batch == 1
+            super().legal(problem, config)
+            and q is not None
             and problem.dtype in ("f16", "bf16")
-            and q.bits > 1
-            and problem.m <= MOST_ROWS
             and v % FRAGMENT == 0
             and v < problem.m + FRAGMENT
             and rows % FRAGMENT == 0
-            and simdgroups % split == 0
             and simdgroups * LANES <= THREADS
-            and registers(config, q.group_size, q.bits) <= MOST_REGISTERS
+            and registers(config, q.group_size, q.bits) <= min(MOST_REGISTERS, GROUP_REGISTERS // simdgroups)
             and self.threadgroup_bytes(config) <= THREADGROUP_BYTES
             and split * flight * q.group_size < 2 * problem.k
         )
@@ -88,13 +84,12 @@ class QmvMma(Family):
         v, rows, simdgroups, split, _ = map(int, config.values())
         return 4 * simdgroups * v * rows if split > 1 else 0
 
-    def quantized(self, config, x, w, scales, biases, group_size, bits, mode, stream):
-        m, n, k = rows_of(x), w.shape[0], x.shape[-1]
-        program, grid, threadgroup = _prepared(config, x.dtype, group_size, bits, mode, m, n)
-        inputs = (
-            (launch.sizes(m, n, k), x, w, scales) if biases is None else (launch.sizes(m, n, k), x, w, scales, biases)
+    def of_dtype(self, dtype: mx.Dtype, q: Quantization) -> program.Constants:
+        return (
+            ("T2", TYPES[dtype] + "2"),
+            ("HALF", int(dtype == mx.float16)),
+            ("VALUES", q.group_size // 4),
         )
-        return launch.run(program, inputs, grid, threadgroup, ((*x.shape[:-1], n),), (x.dtype,), stream)[0]
 
 
 def registers(config: Config, group_size: int, bits: int) -> int:
@@ -103,25 +98,3 @@ def registers(config: Config, group_size: int, bits: int) -> int:
     blocks, deep = v // FRAGMENT, rows // FRAGMENT
     held = deep * (tiles(group_size // 4 * bits, 32) + 2) + blocks * group_size // 8
     return flight * held + blocks * group_size // 8 + 4 * blocks * deep + 4 * deep
-
-
-@lru_cache(maxsize=4096)
-def _prepared(
-    config: Settled, dtype: mx.Dtype, group_size: int, bits: int, mode: str, m: int, n: int
-) -> tuple[launch.Program, launch.Grid, launch.Grid]:
-    """Program, grid and threadgroup of a launch."""
-    simdgroups = config["simdgroups"]
-    groups = tiles(n, config["rows"] * (simdgroups // config["split"]))
-    constants = (
-        ("T", TYPES[dtype]),
-        ("T2", TYPES[dtype] + "2"),
-        ("HALF", int(dtype == mx.float16)),
-        *((name.upper(), value) for name, value in config.items()),
-        ("BITS", bits),
-        ("GROUP", group_size),
-        ("VALUES", group_size // 4),
-        *((name.upper(), int(name == mode)) for name in ("affine", "mxfp4", "nvfp4", "mxfp8")),
-    )
-    inputs = ("sizes", "x", "w", "scales", *(("biases",) if mode == "affine" else ()))
-    program = launch.program(QmvMma.texts, constants, inputs, ("y",))
-    return program, (LANES * groups, simdgroups, tiles(m, config["v"])), (LANES, simdgroups, 1)

@@ -201,6 +201,7 @@ class Routers:
 
     def __init__(self) -> None:
         self.on = not disabled()
+        self._bare = False
         self._explicit: tuple[Path, ...] = ()
         self._simulated = False
         self._routers: dict[str, Router] = {}
@@ -217,8 +218,9 @@ class Routers:
         """Calls back whenever look-ups made so far no longer hold; asking twice is asking once."""
         self._changed.add(callback)
 
-    def switch(self, on: bool) -> None:
-        self.on = on
+    def switch(self, on: bool, bare: bool = False) -> None:
+        """``bare`` says that nobody transforms what is computed (:meth:`autotune.kernels.base.Kernel.bare`)."""
+        self.on, self._bare = on, bare
         self._notify()
 
     def use(self, path: Path | None, simulated: bool) -> None:
@@ -236,7 +238,7 @@ class Routers:
             return stock
         try:
             kernels.probe(route, problem)
-            return self._guarded(kernels.build(route, problem), stock, problem.family, route)
+            return self._guarded(kernels.build(route, problem, self._bare), stock, problem.family, route)
         except Exception as error:
             self._retire(problem.family, route, error)
             return stock

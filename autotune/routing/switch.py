@@ -22,12 +22,16 @@ _TRACERS = {name: getattr(mx, name) for name in ("compile", "export_function", "
 _array_matmul = mx.array.__matmul__
 
 
-def enable() -> None:
+def enable(*, inference: bool = False) -> None:
     """Routes the program's own MLX calls: ``mx.matmul``, ``mx.addmm``, ``mx.quantized_matmul`` and ``a @ b``.
 
     Modules that did ``from mlx.core import matmul`` before keep stock. ``AUTOTUNE_DISABLE`` in the environment wins:
     then nothing is replaced. Warns once where this machine has no table. Calling it twice is harmless; :func:`disable`
     undoes it.
+
+    ``inference`` promises that no product is inside ``mx.grad``, ``mx.jvp`` or ``mx.vmap``, where MLX then raises an
+    error for kernels of our own: it saves them 2 to 3 us of Python a call, which a model that waits for the CPU notices
+    (``benchmarks/launch.py``, ``benchmarks/decode.py``).
 
     Traces made with ``shapeless=True`` run on stock, since they have to hold for shapes that were not looked up. A
     function that was decorated with ``mx.compile(shapeless=True)`` before this call is out of reach, and has to run its
@@ -35,7 +39,7 @@ def enable() -> None:
     """
     if disabled():
         return
-    ROUTERS.switch(True)
+    ROUTERS.switch(True, bare=inference)
     _warn_without_table()
     for op in ORIGINAL:
         setattr(mx, op, getattr(ops, op))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from autotune.kernels import nvrtc
-from autotune.kernels.launch import Launch
+from autotune.kernels.program import Launch
 
 ARCHITECTURE = "sm_90a"
 

@@ -9,8 +9,8 @@ import mlx.core as mx
 import numpy as np
 
 from autotune.devices import operands, reference
-from autotune.kernels import launch
 from autotune.kernels.base import Config, Kernel
+from autotune.kernels.program import Launch
 from autotune.problem import Problem
 
 UNIT_ROUNDOFF = {"f32": 2.0**-24, "f16": 2.0**-11, "bf16": 2.0**-8}
@@ -100,8 +100,8 @@ class Recorder:
     """A runner that computes nothing and keeps what it was asked for."""
 
     def __init__(self) -> None:
-        self.launches: list[launch.Launch] = []
+        self.launches: list[Launch] = []
 
-    def __call__(self, asked: launch.Launch) -> list[mx.array]:
+    def __call__(self, asked: Launch) -> list[mx.array]:
         self.launches.append(asked)
         return [mx.zeros(shape, dtype) for shape, dtype in zip(asked.shapes, asked.dtypes)]

@@ -10,6 +10,7 @@ from autotune.errors import UsageError
 from autotune.kernels import ahead, launch, nvrtc
 from autotune.kernels.base import Route
 from autotune.kernels.family import Family
+from autotune.kernels.program import Launch
 from autotune.problem import Problem
 
 from .packed import Recorder
@@ -82,13 +83,13 @@ class TestLaunches:
 
     def test_leaves_the_door_as_it_was(self):
         launches(QMV, QMV_ROUTE)
-        assert launch._runner is None
+        assert launch._runner() is None
 
 
 @pytest.fixture
 def compiled(monkeypatch):
     """On CUDA, what is handed to the compiler."""
-    seen: list[launch.Launch] = []
+    seen: list[Launch] = []
     monkeypatch.setattr(launch, "_on_cuda", lambda: True)
     monkeypatch.setattr(launch, "_codes", {})
     monkeypatch.setattr(nvrtc, "architecture", lambda: "sm_90a")
@@ -140,7 +141,7 @@ class TestCompileAhead:
 
     def test_what_was_launched_before_is_not_compiled_again(self, compiled, monkeypatch):
         (each,) = launches(QMV, QMV_ROUTE)
-        monkeypatch.setattr(launch, "_codes", {each.program: None})
+        monkeypatch.setattr(launch, "_codes", {launch._key(each): None})
         ahead.compile_ahead(kernels.KERNELS, wanted((QMV, QMV_ROUTE)))
         assert compiled == []
 

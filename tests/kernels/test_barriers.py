@@ -16,8 +16,9 @@ import pytest
 from autotune import kernels
 from autotune.devices import operands
 from autotune.devices.msl_host.errors import HostError
-from autotune.kernels import Route, launch
+from autotune.kernels import Route, launch, program
 from autotune.kernels.family import Family
+from autotune.kernels.program import Launch
 from autotune.problem import Problem
 
 from .conftest import Host, runner
@@ -73,7 +74,7 @@ Place = tuple[str, int, int]
 @cache
 def parts(text: str) -> tuple[str, str]:
     """Declarations and body as they stand in a program, which has its includes elsewhere."""
-    header, body = launch.text(text)
+    header, body = program.text(text)
     return "\n".join(line for line in header.split("\n") if not line.startswith("#include")), body
 
 
@@ -114,7 +115,7 @@ class Without:
         self._mutant = self._source[:start] + ";" + self._source[end:]
         self.hit = False
 
-    def __call__(self, asked: launch.Launch) -> list[mx.array]:
+    def __call__(self, asked: Launch) -> list[mx.array]:
         name = ("header", "body")[self._part]
         whole: str = getattr(asked.program, name)
         if self._source in whole:

@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 
 from autotune import kernels
-from autotune.kernels import ahead, cuda, launch, nvrtc
+from autotune.kernels import ahead, cuda, launch, nvrtc, program
 from autotune.kernels.base import Route
 from autotune.kernels.family import LANES, Family
+from autotune.kernels.program import Program
 from autotune.kernels.qmv_mma import registers
 from autotune.problem import DTYPES, Problem
 from autotune.search import space
 
 from .nvrtc import compiled
 
-TEXTS = sorted(path.stem for path in launch.MSL.glob("*.metal") if "nax" not in path.stem)
+TEXTS = sorted(path.stem for path in program.MSL.glob("*.metal") if "nax" not in path.stem)
 
 
 class TestHeader:
@@ -81,7 +82,7 @@ class TestBody:
 @pytest.mark.parametrize("name", TEXTS)
 def test_no_word_of_metal_is_left_in_ours(name):
     """But those that the header defines."""
-    header, body = launch.text(name)
+    header, body = program.text(name)
     made = cuda.header(header) + cuda.body(body, ("sizes", "x", "w", "scales", "biases", "a", "b", "c"))
     assert not re.search(r"\bthreadgroup\b", made)
     assert "#include <metal" not in made
@@ -104,7 +105,7 @@ class TestName:
     def test_a_programs_name_has_the_architecture_and_the_source_in_it(self, monkeypatch):
         def named(body, architecture):
             monkeypatch.setattr(nvrtc, "architecture", lambda: architecture)
-            return launch.cuda_name(launch.Program("p", ("x",), ("y",), "", body))
+            return launch.cuda_name(Program("p", ("x",), ("y",), "", body))
 
         names = [named("y[0] = 1;", "sm_90a"), named("y[0] = 2;", "sm_90a"), named("y[0] = 1;", "sm_80")]
         assert len(set(names)) == 3

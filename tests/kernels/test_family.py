@@ -50,17 +50,41 @@ class Right(Family):
         wide = ORIGINAL["matmul"](a.astype(mx.float32), b.astype(mx.float32), stream=stream)
         return wide + config["shift"]
 
-    def matmul(self, config, a, b, stream):
-        return self._product(config, a, b, stream).astype(a.dtype)
+    def dense(self, config, dtype, a, b, c):
+        def start(a, b, *added, stream):
+            return epilogue(self._product(config, a, b, stream), *added).astype(dtype)
 
-    def addmm(self, config, c, a, b, alpha, beta, stream):
-        return (alpha * self._product(config, a, b, stream) + beta * c.astype(mx.float32)).astype(a.dtype)
+        return start, None
 
-    def quantized(self, config, x, w, scales, biases, group_size, bits, mode, stream):
-        rows = [w, scales] if biases is None else [w, scales, biases]
-        dense = mx.dequantize(*rows, group_size=group_size, bits=bits, mode=mode)
-        dense = dense if dense.shape[0] == x.shape[-1] else dense.T
-        return self._product(config, x, dense, stream).astype(x.dtype)
+    def quantized(self, config, dtype, q, x, w):
+        def start(x, *packed, stream):
+            dense = mx.dequantize(*packed, group_size=q.group_size, bits=q.bits, mode=q.mode)
+            dense = dense if dense.shape[0] == x.shape[-1] else dense.T
+            return self._product(config, x, dense, stream).astype(dtype)
+
+        return start, None
+
+
+class Split(Right):
+    """A family whose first launch leaves partial sums, which the second adds up."""
+
+    name = "split"
+
+    def dense(self, config, dtype, a, b, c):
+        half = a[-1] // 2
+
+        def first(a, b, *, stream):
+            parts = ((a[..., :half], b[..., :half, :]), (a[..., half:], b[..., half:, :]))
+            return mx.stack([self._product(config, *part, stream) for part in parts])
+
+        def last(partials, *added, stream):
+            return epilogue(partials.sum(axis=0), *added).astype(dtype)
+
+        return first, last
+
+
+def epilogue(product, factors=None, c=None):
+    return product if factors is None else factors[0] * product + factors[1] * c.astype(mx.float32)
 
 
 class Refused(Right):
@@ -211,12 +235,31 @@ class TestTransformations:
         assert np.allclose(ours(c, a, b, 0.5, 2), 0.5 * (a @ b) + 2 * c, atol=1e-5)
 
 
-class TestSettled:
-    def test_a_config_is_hashable_by_identity(self):
-        first, second = family.Settled({"v": 1}), family.Settled({"v": 1})
-        assert hash(first) == hash(first)
-        assert first != second
-        assert {first: 1}.get(second) is None
+class TestLaunches:
+    @pytest.mark.parametrize("problem", [each for each in PROBLEMS if each.quantization is None], ids=str)
+    def test_partial_sums_go_through_a_second_launch(self, problem):
+        kernel = Split()
+        kernel.probe(problem, {"shift": 0})
+        assert kernel.calls == 2 * len(LAYOUTS)
+
+    def test_are_made_ready_once_for_a_combination_of_shapes(self, monkeypatch):
+        kernel, made = Right(), []
+        ready = kernel.quantized
+        monkeypatch.setattr(kernel, "quantized", lambda *asked: made.append(asked[-2:]) or ready(*asked))
+        problem = Problem.parse(QUANTIZED)
+        x, packed = operands(problem)
+        run = kernel.build(problem, {"shift": 0})
+        for rows in (x, x + 1, x[:2], x):
+            run(rows, *packed, True, 64, 4, "affine")
+        assert made == [((3, 128), (64, 16)), ((2, 128), (64, 16))]
+
+    def test_bare_ones_are_the_same_without_rules(self, monkeypatch):
+        problem = Problem.parse(QUANTIZED)
+        x, packed = operands(problem)
+        expected = Right().build(problem, {"shift": 0})(x, *packed, True, 64, 4, "affine")
+        monkeypatch.setattr(family, "with_rules", None)
+        seen = Right().bare(problem, {"shift": 0})(x, *packed, True, 64, 4, "affine")
+        assert mx.array_equal(seen, expected)
 
     def test_tiles_cover(self):
         assert [family.tiles(length, 8) for length in (1, 8, 9)] == [1, 1, 2]

@@ -14,6 +14,7 @@ import pytest
 from autotune.kernels import launch
 from autotune.kernels.family import THREADGROUP_BYTES
 from autotune.kernels.gemm import Gemm, spill_bytes
+from autotune.kernels.program import Launch
 from autotune.problem import Problem
 
 from .packed import SMALLEST, UNIT_ROUNDOFF, Recorder, config, doubles
@@ -243,7 +244,7 @@ def test_the_first_try_passes(problem, host):
 
 
 class TestLaunch:
-    def launched(self, chosen: str, *arguments: mx.array) -> list[launch.Launch]:
+    def launched(self, chosen: str, *arguments: mx.array) -> list[Launch]:
         recorder = Recorder()
         with launch.through(recorder):
             run(chosen, *arguments)

@@ -10,7 +10,7 @@ import mlx.core as mx
 import pytest
 
 from autotune.kernels import launch, nvrtc
-from autotune.kernels.launch import Launch, Program
+from autotune.kernels.program import Launch, Program
 
 PROGRAM = Program("p", ("sizes", "x"), ("y",), "#include <metal_stdlib>\nint f();\n", "y[0] = x[sizes[0]];")
 
@@ -42,6 +42,7 @@ def compiler(monkeypatch, tmp_path):
     monkeypatch.setenv("AUTOTUNE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(nvrtc, "compiler", lambda: fake)
     monkeypatch.setattr(nvrtc, "architecture", lambda: "sm_90a")
+    monkeypatch.setattr(nvrtc.fatbin, "packer", lambda: None)
     return fake
 
 
@@ -51,6 +52,14 @@ class TestCode:
         (kept,) = (tmp_path / "cache" / "cuda").iterdir()
         assert re.fullmatch(r"some_[0-9a-f]{16}\.cubin", kept.name)
         assert kept.read_bytes().startswith(b"code")
+
+    def test_is_kept_packed_where_that_can_be_done(self, compiler, tmp_path, monkeypatch):
+        packer = SimpleNamespace(packed=lambda code, architecture: code[:2] + architecture.encode())
+        nvrtc.code(asked(), "some")
+        monkeypatch.setattr(nvrtc.fatbin, "packer", lambda: packer)
+        assert nvrtc.code(asked(), "some") == nvrtc.code(asked(), "some") == b"cosm_90a"
+        assert sorted(file.suffix for file in (tmp_path / "cache" / "cuda").iterdir()) == [".cubin", ".fatbin"]
+        assert len(compiler.given) == 2
 
     def test_is_compiled_for_the_gpu_under_its_name(self, compiler):
         nvrtc.code(asked(), "some")
@@ -175,16 +184,16 @@ class TestRoutesToCode:
 
     def test_a_program_that_reads_strides_is_mlxs_to_compile(self, compiler, monkeypatch):
         monkeypatch.setattr(mx.fast, "precompiled_cuda_kernel", object(), raising=False)
-        assert launch._code(asked(replace(PROGRAM, contiguous=False))) is None
-        assert launch._code(asked(PROGRAM)) == b"code"
+        assert launch.code(asked(replace(PROGRAM, contiguous=False))) is None
+        assert launch.code(asked(PROGRAM)) == b"code"
 
     def test_a_refused_one_too(self, compiler, monkeypatch):
         monkeypatch.setattr(mx.fast, "precompiled_cuda_kernel", object(), raising=False)
-        assert launch._code(asked(replace(PROGRAM, body="bad;"))) is None
+        assert launch.code(asked(replace(PROGRAM, body="bad;"))) is None
 
     def test_an_mlx_that_takes_no_compiled_code_compiles_itself(self, compiler, monkeypatch):
         monkeypatch.setattr(launch.mx, "fast", SimpleNamespace())
-        assert launch._code(asked()) is None
+        assert launch.code(asked()) is None
 
 
 @pytest.mark.skipif(nvrtc.compiler() is None, reason="there is no NVRTC with CUDA's headers here")

@@ -12,8 +12,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ...kernels.launch import Launch, Program
 from ...kernels.launch import metal_kernel as kernel_of
+from ...kernels.program import Launch, Program
 from .host import Array, Bits, MslHost
 from .record import record
 

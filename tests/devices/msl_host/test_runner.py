@@ -11,6 +11,7 @@ from autotune.devices.msl_host.errors import HostError
 from autotune.devices.msl_host.host import MslHost
 from autotune.devices.msl_host.runner import Runner
 from autotune.kernels import launch
+from autotune.kernels.program import Program
 
 BODY = """
 const int rows = x_shape[0], columns = x_shape[1];
@@ -21,14 +22,13 @@ if (i < uint(rows * columns)) {
 """
 
 
-def program(kind: str = "half", contiguous: bool = False, factor: int = 2) -> launch.Program:
+def program(kind: str = "half", contiguous: bool = False, factor: int = 2) -> Program:
     header = f"#define T {kind}\n#define FACTOR {factor}\n"
-    return launch.Program("runner", ("x", "sizes"), ("y",), header, BODY, contiguous)
+    return Program("runner", ("sizes", "x"), ("y",), header, BODY, contiguous)
 
 
-def doubled(x: mx.array, given: launch.Program) -> mx.array:
-    [y] = launch.run(given, [x, launch.sizes(3)], (x.size, 1, 1), (32, 1, 1), [x.shape], [x.dtype])
-    return y
+def doubled(x: mx.array, given: Program) -> mx.array:
+    return launch.Start(given, (3,), (x.size, 1, 1), (32, 1, 1), x.shape, x.dtype)(x)
 
 
 def value(x: mx.array) -> np.ndarray:
