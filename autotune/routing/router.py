@@ -238,7 +238,7 @@ class Routers:
             return stock
         try:
             kernels.probe(route, problem)
-            return self._guarded(kernels.build(route, problem, self._bare), stock, problem.family, route)
+            return self._guarded(kernels.build(route, problem, bare=self._bare), stock, problem.family, route)
         except Exception as error:
             self._retire(problem.family, route, error)
             return stock

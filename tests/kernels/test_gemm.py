@@ -89,9 +89,10 @@ def operands(m: int, n: int, k: int, dtype: str = "f32", layout: str = "nn") -> 
 
 def run(chosen: str, *arguments: mx.array, alpha: float = ALPHA, beta: float = BETA) -> mx.array:
     """``matmul`` of two arrays or ``addmm`` of three. The problem's sizes and layout decide nothing."""
+    dtype = next(name for name, each in DTYPES.items() if each == arguments[-1].dtype)
     if len(arguments) == 2:
-        return GEMM.build(Problem.parse("matmul M=1 N=1 K=1 f32 nn"), config(GEMM, chosen))(*arguments)
-    return GEMM.build(Problem.parse("addmm M=1 N=1 K=1 f32 nn"), config(GEMM, chosen))(*arguments, alpha, beta)
+        return GEMM.build(Problem.parse(f"matmul M=1 N=1 K=1 {dtype} nn"), config(GEMM, chosen))(*arguments)
+    return GEMM.build(Problem.parse(f"addmm M=1 N=1 K=1 {dtype} nn"), config(GEMM, chosen))(*arguments, alpha, beta)
 
 
 def among_nans(array: mx.array) -> mx.array:

@@ -251,7 +251,12 @@ class TestLegality:
         assert QMV_MMA.threadgroup_bytes(over) > THREADGROUP_BYTES
         assert not QMV_MMA.accepts(problem, over)
         # The same without a split takes none.
-        assert QMV_MMA.accepts(problem, config(QMV_MMA, "16 40 16 1 1"))
+        assert QMV_MMA.threadgroup_bytes(config(QMV_MMA, "16 40 16 1 1")) == 0
+
+    def test_many_simdgroups_have_fewer_registers_each(self):
+        problem = Problem.parse("quantized_matmul M=16 N=64 K=512 f16 affine-b4-g64 nt")
+        assert QMV_MMA.accepts(problem, config(QMV_MMA, "16 40 8 1 1"))
+        assert not QMV_MMA.accepts(problem, config(QMV_MMA, "16 40 16 1 1"))
 
 
 def test_one_program_for_all_shapes():

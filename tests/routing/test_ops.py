@@ -63,7 +63,7 @@ def taken(monkeypatch) -> list[str]:
     calls: list[str] = []
     build = kernels.build
 
-    def counting(route, problem):
+    def counting(route, problem, **options):
         run = build(route, problem)
 
         def call(*args, **kwargs):
@@ -545,7 +545,7 @@ class Broken:
     def __init__(self, monkeypatch, when: str) -> None:
         self.tries = 0
 
-        def build(route, problem):
+        def build(route, problem, **options):
             def run(*args, **kwargs):
                 self.tries += 1
                 raise RuntimeError("no such kernel here")

@@ -53,7 +53,7 @@ class TestShipped:
             assert any((problem.n, problem.k) == (n, k) for problem in workload.problems)
 
     def test_names_are_those_of_the_files(self):
-        assert workloads.names() == ["gemma-3", "llama-3", "quick", "qwen-3", "small-batch", "split-k"]
+        assert workloads.names() == ["gemma-3", "llama-3", "quantizations", "quick", "qwen-3", "small-batch", "split-k"]
 
     def test_small_batch_has_both_sides_of_every_reported_step(self):
         workload = workloads.load("small-batch")
