@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
         chip: str = typer.Option("", envvar="AUTOTUNE_CHIP", help="This machine's chip, such as m5max; checked."),
         device: str = typer.Option("", envvar="AUTOTUNE_DEVICE", help="gpu or cpu; MLX's default device if left out."),
         op: Optional[list[str]] = typer.Option(None, help="Only this op (repeatable)."),
+        m: Optional[list[int]] = typer.Option(None, "--m", help="Only problems with this M (repeatable)."),
         kernel: Optional[list[str]] = typer.Option(None, help="Only this kernel besides stock (repeatable)."),
         workload: Optional[list[str]] = typer.Option(
             None, help="Name or YAML file of a workload (repeatable). Default: small-batch on a GPU, quick on a CPU."
@@ -95,7 +96,7 @@ def register(app: typer.Typer) -> None:
         if simulate:
             from .simulated import Simulation
 
-            problems = chosen_problems(workload or [], problem or [], op or [], "gpu", quick)
+            problems = chosen_problems(workload or [], problem or [], op or [], "gpu", quick, m or [])
             effort_ = replace(BY_NAME[name], searched=ALL) if record else BY_NAME[name]
             plan = Plan(problems, effort_, _kernels(kernel or []), trials, seconds(budget), seed, True)
             run = Simulation(chip, cores, mlx, load, out)
@@ -111,7 +112,7 @@ def register(app: typer.Typer) -> None:
         away = chips.elsewhere(chip, kind) if dry_run else None
         chip_id = away.id if away else chips.require(chip, kind) if chip else chips.here(kind)
         default = ("cpu" if away.backend == "cpu" else "gpu") if away else kind
-        problems = chosen_problems(workload or [], problem or [], op or [], default, quick)
+        problems = chosen_problems(workload or [], problem or [], op or [], default, quick, m or [])
         effort_ = replace(BY_NAME[name], searched=ALL) if record else BY_NAME[name]
         plan = Plan(problems, effort_, _kernels(kernel or []), trials, seconds(budget), seed, fresh)
         nax = away.nax_from_os is not None if away else local(kind).nax
@@ -140,7 +141,12 @@ def device_kind(device: str, chip: str = "") -> str:
 
 
 def chosen_problems(
-    workloads_: list[str], problems: list[str], ops: list[str], kind: str, quick: bool
+    workloads_: list[str],
+    problems: list[str],
+    ops: list[str],
+    kind: str,
+    quick: bool,
+    ms: Sequence[int] = (),
 ) -> tuple[Problem, ...]:
     """The problems that the options name, without repeats, those of one family together and by M."""
     from ..problem import OPS, Problem
@@ -153,9 +159,10 @@ def chosen_problems(
         workloads_ = ["quick" if quick or kind == "cpu" else "small-batch"]
     found = [each for name in workloads_ for each in workloads.load(name).problems]
     found += [Problem.parse(text) for text in problems]
-    kept = [each for each in dict.fromkeys(found) if not ops or each.op in ops]
+    kept = [each for each in dict.fromkeys(found) if (not ops or each.op in ops) and (not ms or each.m in ms)]
     if not kept:
-        raise UsageError(f"no problem is left with --op {' --op '.join(ops)}", "choose another op or workload")
+        asked = " ".join([*(f"--op {op}" for op in ops), *(f"--m {m}" for m in ms)])
+        raise UsageError(f"no problem is left with {asked}", "choose another op, M or workload")
     order = {family: number for number, family in enumerate(dict.fromkeys(each.family for each in kept))}
     return tuple(sorted(kept, key=lambda each: (order[each.family], each.m)))
 

@@ -166,6 +166,7 @@ class TestWrongUse:
             (["--load", "chain"], r"unknown load 'chain': did you mean chained"),
             (["--device", "gpu", "--chip", "cpu"], r"--chip cpu is no gpu"),
             (["--device", "cpu", "--workload", "split-k", "--op", "addmm"], r"no problem is left with --op addmm"),
+            (["--device", "cpu", "--workload", "quick", "--m", "999"], r"no problem is left with --m 999"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )
