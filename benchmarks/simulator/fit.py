@@ -20,6 +20,7 @@ from autotune.devices.simulated.chip import Constants
 PRIOR: dict[str, tuple[float, float]] = {
     "matrix": (0.96, 0.05),
     "nax_share": (0.97, 0.05),
+    "nax_base": (1.0, 0.1),
     "nax_float32": (0.7, 0.3),
     "nax_unpack": (2.0, 0.5),
     "unpack_2": (2.0, 0.3),
@@ -38,7 +39,7 @@ PRIOR: dict[str, tuple[float, float]] = {
     "step_direct_us": (0.3, 0.3),
     "far_us": (0.3, 0.5),
     "tail": (0.8, 0.3),
-    "drift": (20000.0, 0.5),
+    "drift": (1.0, 0.5),
     "sharp": (10.0, 0.2),
     "blunt": (2.5, 0.3),
 }
@@ -47,7 +48,7 @@ NOISE = 0.1
 """Log error of a row that is unremarkable."""
 TURN = 0.3
 """Log error beyond which the cost of an error grows linearly."""
-CAPS = {"matrix": 1.0, "nax_share": 1.0, "dram": 1.0}
+CAPS = {"matrix": 1.0, "nax_share": 1.0, "nax_base": 1.0, "dram": 1.0}
 """Shares that cannot exceed one."""
 ROUNDS = 12
 
