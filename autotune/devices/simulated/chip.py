@@ -64,9 +64,9 @@ class Constants:
 class SimulatedChip:
     """An Apple GPU as the model sees it.
 
-    ``bandwidth`` is the peak of memory in bytes a second, ``cache_bytes`` the last-level cache, ``clock`` in cycles a second;
-    ``nax`` is whether MLX uses the neural accelerators (a system from macOS 26.2 on is assumed for chips that have
-    them).
+    ``bandwidth`` is the peak of memory in bytes a second, ``cache_bytes`` the last-level cache, ``clock`` in cycles a
+    second; ``nax`` is whether MLX uses the neural accelerators (a system from macOS 26.2 on is assumed for chips that
+    have them).
     """
 
     id: str
