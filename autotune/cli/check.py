@@ -41,13 +41,19 @@ def register(app: typer.Typer) -> None:
         files = _files(tables or [])
         findings = [finding for file in files for finding in findings_of(file, workload or [], mlx)]
         failed = [finding for finding in findings if finding.fails]
+        predicted = [file for file in files if _simulated(file)]
         if json or format == "json":
-            emit({"tables": [str(file) for file in files], "findings": [vars(finding) for finding in findings]})
+            tables_ = {"tables": [str(file) for file in files], "simulated": [str(file) for file in predicted]}
+            emit({**tables_, "findings": [vars(finding) for finding in findings]})
         else:
             for finding in findings:
                 print(_github(finding) if format == "github" else _text(finding))
             names = ", ".join(file.name for file in files) or "no tables"
             print(f"checked {names}: {'current' if not failed else f'{len(failed)} to mend'}")
+            for file in predicted:
+                note(
+                    f"{file} is simulated: a model's predictions, which no routed call takes unless a program names it"
+                )
         if failed and failed[0].remedy.startswith("run"):
             next_step(failed[0].remedy.removeprefix("run: "))
         raise typer.Exit(STALE if failed else OK)
@@ -72,6 +78,17 @@ def _files(given: list[Path]) -> list[Path]:
     if not files:
         note(f"no tables in {', '.join(str(path) for path in given)}")
     return list(dict.fromkeys(files))
+
+
+def _simulated(path: Path) -> bool:
+    """Whether the table says so in its header; what cannot be read says nothing, and is a finding."""
+    from ..errors import AutotuneError
+    from ..routing import table
+
+    try:
+        return table.load(path).header.source == "simulated"
+    except (AutotuneError, OSError, UnicodeDecodeError):
+        return False
 
 
 def _text(finding: Finding) -> str:

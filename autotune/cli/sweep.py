@@ -102,7 +102,7 @@ def register(app: typer.Typer) -> None:
             run = Simulation(chip, cores, mlx, load, out)
             space.demand(plan.kernels, "metal", run.chip.nax, run.chip.id)
             if dry_run:
-                _describe(plan, "metal", run.chip.nax, json)
+                _describe_simulated(plan, run.chip.name, run.chip.nax, json)
                 return
             outcome = run.sweep(plan, record)
             _report(outcome, run.chip.id, str(run.path), fresh, json, f"autotune export --from-csv {run.path}")
@@ -213,6 +213,27 @@ def _describe(plan: Plan, backend: str, nax: bool, json: bool, timeout: float = 
     if away:
         note(f"counted for {away.name}, timed on none: begin with --quick, then go on with --budget 20m")
     next_step(f"the same command without --dry-run{f' on a machine with {away.name}' if away else ''}")
+
+
+def _describe_simulated(plan: Plan, name: str, nax: bool, json: bool) -> None:
+    """What asking the model takes on this machine: nothing is measured, so that the chip's own minutes do not count."""
+    from ..report.progress import duration
+    from ..report.tables import count
+    from ..search import estimate
+    from .simulated import ROUTE_SECONDS
+
+    routes = estimate.estimate(plan, "metal", nax, math.inf).routes
+    about = routes * ROUTE_SECONDS
+    if json:
+        emit(
+            {"problems": len(plan.problems), "routes": routes, "evaluations": routes, "seconds_about": round(about, 1)}
+        )
+        return
+    problems = count(len(plan.problems), "problem")
+    said = duration(max(1.0, about))
+    print(f"{problems}, {count(routes, 'route')}, one evaluation of the model of {name} each: about {said} here")
+    note("the time is that of the search in one thread, from a sweep on an AMD EPYC; nothing is measured")
+    next_step("the same command without --dry-run")
 
 
 def _speeds(problems: Sequence[Problem]) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..search.measure import HOPELESS
 from ..search.results import OK, PRUNED, Result
 from ..search.sides import left_to_mlx, side
 from ..search.stats import NONE, Interval
-from ..stock_rules import MATRIX, VECTOR
+from ..stock_rules import MATRIX, VECTOR, versions
 from . import tables
 
 FOUND, BEYOND, LEFT, UNTOLD = "found", "beyond", "stock", "untold"
@@ -73,7 +73,8 @@ class Limit:
     the decision to MLX (rows only); ``untold``: see ``reason``.
 
     ``contests`` are all M at which both sides were measured, ``returns`` those beyond ``m`` at which the matrix-vector
-    side is clearly ahead again, and ``vector_alone`` and ``matrix_alone`` the M that have routes of one side only.
+    side is clearly ahead again, and ``vector_alone`` and ``matrix_alone`` the M that have routes of one side only;
+    ``mlx`` is the version whose rules ``compiled`` and the sides are of, empty for the newest known.
     """
 
     source: str
@@ -86,6 +87,7 @@ class Limit:
     returns: tuple[int, ...] = ()
     vector_alone: tuple[int, ...] = ()
     matrix_alone: tuple[int, ...] = ()
+    mlx: str = ""
 
     def __str__(self) -> str:
         if self.kind == FOUND and self.m and self.least:
@@ -114,26 +116,40 @@ def timed(results: Iterable[Result], load: str) -> Measurements:
 
 
 def of_family(family: str, rows: Sequence[Row], measured: Measurements, chip: ChipKey) -> Limit | None:
-    """The limit from the measurements, or from the rows where the family has none. None for a dense family."""
+    """The limit from the measurements, or from the rows where the family has none. None for a dense family.
+
+    Which side a stock call took follows from the rules of the MLX that the rows were measured with (:func:`_version`).
+    """
     parsed = parse_family(family)
     if not parsed.quantization:
         return None
-    compiled = stock_rules.vector_limit(chip.backend, chip.architecture, parsed.n, parsed.k, parsed.layout == "nt")
+    mlx = _version(rows)
+    compiled = stock_rules.vector_limit(chip.backend, chip.architecture, parsed.n, parsed.k, parsed.layout == "nt", mlx)
     by_m = measured.get(family)
     source = MEASURED if by_m else ROWS
     if chip.backend == "cpu":
         return Limit(source, compiled, UNTOLD, reason="MLX's CPU build has one kernel for every M")
-    return from_measurements(family, by_m, chip, compiled) if by_m else from_rows(family, rows, chip, compiled)
+    if by_m:
+        found = from_measurements(family, by_m, chip, compiled, mlx)
+    else:
+        found = from_rows(family, rows, chip, compiled, mlx)
+    return replace(found, mlx=mlx)
+
+
+def _version(rows: Sequence[Row]) -> str:
+    """The newest MLX that a row was measured with; empty where the rules of none of them are known."""
+    known = [row.mlx for row in rows if versions.known(row.mlx)]
+    return max(known, key=versions.parse, default="")
 
 
 def from_measurements(
-    family: str, by_m: Mapping[int, Mapping[Route, Result]], chip: ChipKey, compiled: int | None
+    family: str, by_m: Mapping[int, Mapping[Route, Result]], chip: ChipKey, compiled: int | None, mlx: str = ""
 ) -> Limit:
     """The limit that the fastest routes of either side give at the measured M."""
     contests: list[Contest] = []
     alone: dict[str, list[int]] = {VECTOR: [], MATRIX: []}
     for m in sorted(by_m):
-        best = _best(by_m[m], problem_at(family, m), chip)
+        best = _best(by_m[m], problem_at(family, m), chip, mlx)
         if len(best) == 2:
             ratio = _quotient(best[MATRIX].speedup, best[VECTOR].speedup)
             contests.append(Contest(m, best[VECTOR], best[MATRIX], ratio))
@@ -163,11 +179,11 @@ def from_measurements(
     return Limit(MEASURED, compiled, UNTOLD, reason=reason, **facts)
 
 
-def _best(by_route: Mapping[Route, Result], problem: Problem, chip: ChipKey) -> dict[str, Best]:
+def _best(by_route: Mapping[Route, Result], problem: Problem, chip: ChipKey, mlx: str) -> dict[str, Best]:
     """The fastest route of each side. By speedup: it is paired with stock, and times of different minutes are not."""
     best: dict[str, Best] = {}
     for route, result in by_route.items():
-        taken = side(route, problem, chip)
+        taken = side(route, problem, chip, mlx)
         # Stock's own row compares stock with itself, and is no gain or loss.
         speedup = NONE if route == STOCK else result.interval
         if taken and (taken not in best or speedup.value > best[taken].speedup.value):
@@ -185,13 +201,13 @@ def _quotient(over: Interval, under: Interval) -> Interval:
     return Interval(value, value * math.exp(-half), value * math.exp(half))
 
 
-def from_rows(family: str, rows: Sequence[Row], chip: ChipKey, compiled: int | None) -> Limit:
+def from_rows(family: str, rows: Sequence[Row], chip: ChipKey, compiled: int | None, mlx: str = "") -> Limit:
     """The M from which the table's routes are on the matrix-matrix side. An M that no row covers counts for neither.
 
     It is ``stock`` where M itself reaches MLX on both ends of the change, or where the routes are on one side only for
     that reason, and untold where a route's side is not known, or the table goes back at a larger M.
     """
-    steps = [(m, *_taken(row.route, problem_at(family, m), chip)) for row in rows for m in _inside(row)]
+    steps = [(m, *_taken(row.route, problem_at(family, m), chip, mlx)) for row in rows for m in _inside(row)]
     unknown = next(((m, route) for m, route, taken in steps if not taken), None)
     if unknown is not None:
         return Limit(ROWS, compiled, UNTOLD, reason=f"{unknown[1]} at M={unknown[0]} may be on either side")
@@ -208,10 +224,10 @@ def from_rows(family: str, rows: Sequence[Row], chip: ChipKey, compiled: int | N
     return Limit(ROWS, compiled, FOUND, m, last + 1)
 
 
-def _taken(route: Route, problem: Problem, chip: ChipKey) -> tuple[Route, str]:
+def _taken(route: Route, problem: Problem, chip: ChipKey, mlx: str) -> tuple[Route, str]:
     """The route that the table takes, which is stock where its own is not legal for that very M, and its side."""
     taken = route if kernels.accepts(route, problem) else STOCK
-    return taken, side(taken, problem, chip)
+    return taken, side(taken, problem, chip, mlx)
 
 
 def _unchanged(steps: Sequence[tuple[int, Route, str]], compiled: int | None) -> Limit:
@@ -266,7 +282,8 @@ def legend(found: Sequence[Limit]) -> list[str]:
             "matrix-matrix ones; 'stock' where it leaves that to MLX, '?' where the rows do not tell.",
         ]
     if any(each.compiled is not None for each in found):
-        lines.append(f"(MLX: n): the limit that MLX {stock_rules.MLX} has compiled in for this architecture, N and K.")
+        told = tables.list_of(dict.fromkeys(each.mlx or stock_rules.MLX for each in found if each.compiled is not None))
+        lines.append(f"(MLX: n): the limit that MLX {told} has compiled in for this architecture, N and K.")
     return lines
 
 

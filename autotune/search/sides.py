@@ -47,12 +47,13 @@ _REACHES_STOCK: Mapping[str, Callable[[Problem, Config], tuple[int, int, int]]] 
 }
 
 
-def side(route: Route, problem: Problem, chip: ChipKey) -> str:
+def side(route: Route, problem: Problem, chip: ChipKey, mlx: str = "") -> str:
     """``vector``, ``matrix``, or empty where it cannot be told: the kind of kernel that a quantized product takes.
 
     Kernels of our own say it themselves. Compositions take the side of the stock call that they make, which follows
-    from the rows that reach it and MLX's compiled-in limit; dequantized weights go to a dense product. A route that its
-    kernel does not accept, such as one measured before the kernel's parameters changed, has no side.
+    from the rows that reach it and the limit that MLX ``mlx`` has compiled in (the newest known where it is empty);
+    dequantized weights go to a dense product. A route that its kernel does not accept, such as one measured before the
+    kernel's parameters changed, has no side.
     """
     if not kernels.accepts(route, problem):
         return ""
@@ -64,7 +65,7 @@ def side(route: Route, problem: Problem, chip: ChipKey) -> str:
     rows, n, k = reaches(problem, route.config)
     if chip.backend == "cuda":
         rows *= problem.batch
-    return stock_rules.quantized_side(chip.backend, chip.architecture, rows, n, k, problem.layout == "nt")
+    return stock_rules.quantized_side(chip.backend, chip.architecture, rows, n, k, problem.layout == "nt", mlx)
 
 
 def left_to_mlx(route: Route) -> bool:

@@ -73,6 +73,15 @@ def parse(text: str) -> Version:
     return version
 
 
+def known(text: str) -> bool:
+    """Whether :func:`parse` takes the text."""
+    try:
+        parse(text)
+    except UsageError:
+        return False
+    return True
+
+
 def standing_in(text: str) -> str:
     """The version whose rules answer for that of ``text``: itself, or the newest that is known. Raises as
     :func:`parse`."""

@@ -20,6 +20,7 @@ from autotune.devices.simulated.chip import Constants
 PRIOR: dict[str, tuple[float, float]] = {
     "matrix": (0.96, 0.05),
     "nax_share": (0.97, 0.05),
+    "nax_base": (1.0, 0.1),
     "nax_float32": (0.7, 0.3),
     "nax_unpack": (2.0, 0.5),
     "unpack_2": (2.0, 0.3),
@@ -38,7 +39,7 @@ PRIOR: dict[str, tuple[float, float]] = {
     "step_direct_us": (0.3, 0.3),
     "far_us": (0.3, 0.5),
     "tail": (0.8, 0.3),
-    "drift": (20000.0, 0.5),
+    "drift": (1.0, 0.5),
     "sharp": (10.0, 0.2),
     "blunt": (2.5, 0.3),
 }
@@ -47,7 +48,7 @@ NOISE = 0.1
 """Log error of a row that is unremarkable."""
 TURN = 0.3
 """Log error beyond which the cost of an error grows linearly."""
-CAPS = {"matrix": 1.0, "nax_share": 1.0, "dram": 1.0}
+CAPS = {"matrix": 1.0, "nax_share": 1.0, "nax_base": 1.0, "dram": 1.0}
 """Shares that cannot exceed one."""
 ROUNDS = 12
 
@@ -64,7 +65,7 @@ def fit(sources: Iterable[Source]) -> Constants:
     start = np.log([PRIOR[name][0] for name in names])
     width = np.array([PRIOR[name][1] for name in names])
     at, damping = start.copy(), 1e-2
-    residuals, cost = _residuals(at, names, used, weights, start, width)
+    residuals, lowest = _residuals(at, names, used, weights, start, width)
     for _ in range(ROUNDS):
         jacobian = _jacobian(at, names, used, weights, start, width, residuals)
         turned = _turned(residuals)
@@ -74,14 +75,20 @@ def fit(sources: Iterable[Source]) -> Constants:
         )
         tried = _capped(at + np.clip(step, -0.3, 0.3), names)
         new, new_cost = _residuals(tried, names, used, weights, start, width)
-        if new_cost < cost:
-            gained = cost - new_cost
-            at, residuals, cost, damping = tried, new, new_cost, damping / 3
-            if gained < 1e-4 * cost:
+        if new_cost < lowest:
+            gained = lowest - new_cost
+            at, residuals, lowest, damping = tried, new, new_cost, damping / 3
+            if gained < 1e-4 * lowest:
                 break
         else:
             damping *= 10
     return _constants(at, names)
+
+
+def cost(error: float) -> float:
+    """What an error of so many times NOISE costs: its square, and a line from TURN on."""
+    limit, size = TURN / NOISE, abs(error)
+    return size**2 if size < limit else limit * (2 * size - limit)
 
 
 def _constants(at: np.ndarray, names: list[str]) -> Constants:
@@ -105,9 +112,7 @@ def _residuals(
     constants = replace(chips.constants(), **{name: math.exp(value) for name, value in zip(names, at)})
     errors = np.array([math.log(seconds(source, row, constants) / row.seconds) for source, row in used])
     residuals = np.concatenate([weights * errors / NOISE, (at - start) / width])
-    limit = TURN / NOISE
-    size = np.abs(residuals)
-    return residuals, float(np.where(size < limit, size**2, limit * (2 * size - limit)).sum())
+    return residuals, math.fsum(cost(each) for each in residuals.tolist())
 
 
 def _turned(residuals: np.ndarray) -> np.ndarray:

@@ -16,12 +16,15 @@ from autotune.devices.simulated import stock
 from autotune.devices.simulated.chip import Constants, SimulatedChip
 from autotune.devices.simulated.model import predict
 from autotune.devices.simulated.work import part
+from autotune.errors import unknown
 from autotune.problem import Problem
 from autotune.stock_rules import StockDevice, qmm, qmv, versions
 from autotune.yamlfile import check_keys, load
 
 PATH = Path(__file__).parent / "published.yaml"
-FIT, HELD_OUT = "fit", "held-out"
+FIT, HELD_OUT, READ = "fit", "held-out", "read"
+"""What a source is for: constants are fitted to its rows; its rows judge the model; or one constant was read from it,
+so that its rows can do neither."""
 KEYS = ("id", "url", "chip", "cores", "mlx", "timing", "weights", "role", "rows")
 
 
@@ -159,6 +162,8 @@ def _with(chip: SimulatedChip, constants: Constants) -> SimulatedChip:
 
 def _source(raw: dict[str, Any]) -> Source:
     check_keys(f"{PATH.name}, {raw.get('id')}", raw, (*KEYS, "note"), KEYS)
+    if raw["role"] not in (FIT, HELD_OUT, READ):
+        raise unknown(f"role of {raw['id']}", raw["role"], (FIT, HELD_OUT, READ))
     rows = tuple(Row(raw["id"], float(ms) / 1e3, tuple(_term(text) for text in texts)) for ms, *texts in raw["rows"])
     chip = chips.get(raw["chip"], raw["cores"])
     return Source(

@@ -5,9 +5,11 @@
     python benchmarks/simulator/run.py --report 3422               ml-explore/mlx #3422 beside the model, row by row
     python benchmarks/simulator/run.py --report 3553               the same of #3553
     python benchmarks/simulator/run.py --fit                       fits the constants again and prints them
+    python benchmarks/simulator/run.py --folds                     what the fit gains from sources of single constants
 
 Errors are absolute values of predicted over published time minus one. Sources with the role ``fit`` are those that the
-constants in ``configs/simulated.yaml`` were fitted to, the others were not looked at by the fit. With ``--cross`` each
+constants in ``configs/simulated.yaml`` were fitted to; the held-out ones were not looked at by the fit; from those with
+the role ``read`` one constant was read, and they count in no summary. With ``--cross`` each
 thread's rows are predicted besides with constants that were fitted to all other threads (a minute): then no row is
 predicted by constants that it had a part in.
 """
@@ -23,8 +25,9 @@ from statistics import median
 from typing import Any
 
 import fit
+import folds
 import rows
-from rows import FIT, Row, Source
+from rows import FIT, HELD_OUT, READ, Row, Source
 
 FIVE = ("m3max", "m4pro", "m4max", "m5", "m5max")
 """The chips that the goals are about."""
@@ -44,6 +47,8 @@ def main() -> None:
     options = _options()
     if options.fit:
         _print_fit()
+    elif options.folds:
+        _print_folds()
     elif options.report:
         _print_report(options.report)
     else:
@@ -85,8 +90,9 @@ def right_winner(published: tuple[float, float], predicted: tuple[float, float])
 
 
 def _crossed(every: Sequence[Source]) -> Predict:
-    """Predictions by constants that were fitted without the row's thread."""
-    constants = {url: fit.fit(source for source in every if source.url != url) for url in {each.url for each in every}}
+    """Predictions by constants that were fitted without the row's thread, and without sources of single constants."""
+    used = [source for source in every if source.role != READ]
+    constants = {url: fit.fit(source for source in used if source.url != url) for url in {each.url for each in every}}
     return lambda source, row: rows.seconds(source, row, constants[source.url])
 
 
@@ -96,6 +102,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--published", type=Path, help="rows to judge, instead of those of the repository")
     parser.add_argument("--report", choices=sorted(REPORTS), help="one thread beside the model")
     parser.add_argument("--fit", action="store_true", help="fit the constants and print them")
+    parser.add_argument("--folds", action="store_true", help="leave each fitted source out, with and without others")
     parser.add_argument("--json", type=Path, help="keep the errors there")
     return parser.parse_args()
 
@@ -109,17 +116,18 @@ def _print_errors(every: Sequence[Source], found: dict[str, list[float]], crosse
         lines.append(cells + _summary(crossed.get(source.id, [])))
     _table(head, lines)
     print()
-    groups = {f"all rows, {chip}": [each for each in every if each.chip.id == chip] for chip in FIVE}
-    five = [each for each in every if each.chip.id in FIVE]
-    groups["all rows, other chips"] = [each for each in every if each.chip.id not in FIVE]
+    judged = [each for each in every if each.role != READ]
+    groups = {f"all rows, {chip}": [each for each in judged if each.chip.id == chip] for chip in FIVE}
+    five = [each for each in judged if each.chip.id in FIVE]
+    groups["all rows, other chips"] = [each for each in judged if each.chip.id not in FIVE]
     groups["fitted rows, five chips"] = [each for each in five if each.role == FIT]
-    groups["rows not fitted to, five chips"] = [each for each in five if each.role != FIT]
+    groups["rows not fitted to, five chips"] = [each for each in five if each.role == HELD_OUT]
     groups["all rows, five chips"] = five
-    held = [each for each in every if each.role != FIT]
-    seen_threads = {each.url for each in every if each.role == FIT}
+    held = [each for each in every if each.role == HELD_OUT]
+    seen_threads = {each.url for each in every if each.role != HELD_OUT}
     groups["rows not fitted to, all chips"] = held
     groups["rows that nothing fitted is near to, five chips"] = [
-        each for each in five if each.role != FIT and each.url not in seen_threads and each.id not in REPEATS
+        each for each in five if each.role == HELD_OUT and each.url not in seen_threads and each.id not in REPEATS
     ]
     for chip in FIVE:
         groups[f"rows not fitted to, {chip}"] = [each for each in held if each.chip.id == chip]
@@ -230,6 +238,15 @@ def _print_fit() -> None:
             for name, (start, _) in fit.PRIOR.items()
         ],
     )
+
+
+def _print_folds() -> None:
+    print("Fitted sources, each predicted by constants that were fitted to the others:\n")
+    lines = [
+        [each.by, " and ".join(each.taken) or "none", f"{each.cost:.3f}", *_summary(each.errors)]
+        for each in folds.folds(rows.sources())
+    ]
+    _table(["left out by", "sources of single constants in the fit", "cost", "median", "p90"], lines)
 
 
 def _per_cent(value: float, signed: bool = False) -> str:

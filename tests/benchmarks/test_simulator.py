@@ -18,7 +18,7 @@ def run():
     sys.path.insert(0, str(FOLDER))
     yield importlib.import_module("run")
     sys.path.remove(str(FOLDER))
-    for name in ("run", "rows", "fit"):
+    for name in ("run", "rows", "fit", "folds"):
         sys.modules.pop(name, None)
 
 
@@ -56,9 +56,24 @@ class TestGoals:
 class TestRows:
     def test_each_is_read_and_every_role_is_there(self, run):
         sources = run.rows.sources()
-        assert {source.role for source in sources} == {"fit", "held-out"}
+        assert {source.role for source in sources} == {"fit", "held-out", "read"}
         assert all(row.seconds > 0 and row.terms for source in sources for row in source.rows)
         assert len({source.id for source in sources}) == len(sources)
+
+    def test_a_role_that_there_is_not_is_refused(self, run, tmp_path):
+        file = tmp_path / "mine.yaml"
+        file.write_text(
+            "times:\n- {id: mine, url: none, chip: m4max, cores: 40, mlx: '0.32.1', timing: chained, weights: cold,"
+            " role: judged, rows: []}\n"
+        )
+        with pytest.raises(Exception, match="judged"):
+            run.rows.sources(file)
+
+    def test_constants_read_off_one_source_name_it_and_it_does_nothing_else(self, run):
+        read = {source.id for source in run.rows.sources() if source.role == run.rows.READ}
+        origins = [origin for _, _, origin in run.fit.chips.origins().values() if "role read" in origin]
+        assert {name for name in read if any(name in origin for origin in origins)} == read
+        assert len(origins) == len(read)
 
     def test_a_count_stands_for_so_many_products(self, run):
         source = next(each for each in run.rows.sources() if each.id == "mlx-3852-model")
@@ -95,6 +110,27 @@ def test_the_fit_gives_the_constants_that_are_in_use(run):
     fitted = run.fit.fit(source for source in run.rows.sources() if source.role == run.rows.FIT)
     for name in run.fit.PRIOR:
         assert getattr(fitted, name) == pytest.approx(getattr(run.fit.chips.constants(), name), rel=0.02), name
+
+
+class TestFolds:
+    def test_a_source_never_predicts_itself_and_read_ones_are_never_predicted(self, run, monkeypatch):
+        every = {source.id: source for source in run.rows.sources()}
+        few = [every[id_] for id_ in ("mlx-3852-hot", "mlx-3852-cold", "mlx-3852-model", "mlx-3470-dense")]
+        asked = []
+
+        def fit(sources):
+            asked.append({each.id for each in sources})
+            return run.fit.chips.constants()
+
+        monkeypatch.setattr(run.fit, "fit", fit)
+        found = run.folds.folds(few)
+        assert [(each.by, each.taken) for each in found] == [
+            (by, taken) for by in ("source", "thread") for taken in ((), ("mlx-3852-hot",))
+        ]
+        assert asked[0] == {"mlx-3852-model", "mlx-3470-dense"}
+        assert asked[3] == {"mlx-3852-model", "mlx-3470-dense", "mlx-3852-hot"}
+        assert asked[6] == {"mlx-3470-dense"}, "by thread nothing of the thread is left"
+        assert {len(each.errors) for each in found} == {4 + 5 + 5}
 
 
 def test_fitted_constants_name_sources_that_they_were_fitted_to(run):

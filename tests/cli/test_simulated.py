@@ -84,6 +84,16 @@ class TestSweep:
         )
         assert with_nax["routes"] >= without["routes"] > 20
 
+    def test_a_dry_run_tells_the_models_time_and_not_the_chips(self):
+        args = ("sweep", "--chip", "m5max", "--simulate", "--workload", "small-batch", "--dry-run")
+        document = json.loads(run(*args, "--json").stdout)
+        assert document["evaluations"] == document["routes"]
+        assert 1 < document["seconds_about"] < 120
+        told = run(*args)
+        assert "one evaluation of the model of Apple M5 Max each" in told.stdout
+        assert "min" not in told.stdout
+        assert told.stderr.endswith("next: the same command without --dry-run\n")
+
     @pytest.mark.parametrize(
         "args",
         [
@@ -173,6 +183,9 @@ class TestExport:
         run("export", "--from-csv", csv)
         path = csv.with_suffix(".json")
         assert "simulated: a model of the chip gave these times" in run("show", "--table", path).stdout
+        checked = run("check", path)
+        assert f"{path} is simulated" in checked.stderr
+        assert json.loads(run("check", path, "--json").stdout)["simulated"] == [str(path)]
         assert "Simulated at M=3" in run("explain", PROBLEM, "--table", path).stdout
 
 

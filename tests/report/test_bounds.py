@@ -83,6 +83,24 @@ def test_the_text_names_bounds_hand_overs_and_levers(account):
     assert tables.three(250) in text
 
 
+def test_axes_are_logarithmic_for_many_rows_and_crossings_are_labelled(monkeypatch, tmp_path):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    seen = {}
+
+    def close(figure):
+        (axes,) = figure.axes
+        seen[axes.get_xscale(), axes.get_yscale()] = [each.get_text() for each in axes.texts]
+
+    monkeypatch.setattr(pyplot, "close", close)
+    for m in (3, 2048):
+        problem = Problem.parse(f"quantized_matmul M={m} N=13824 K=5120 f16 affine-b4-g64 nt")
+        bounds_plot.plot(bounds.bounds(problem, chip.get("m4pro"), "0.31.1"), tmp_path / f"{m}.svg")
+    assert set(seen) == {("linear", "linear"), ("log", "log")}
+    for texts in seen.values():
+        assert "M=3: memory to arithmetic" in texts
+        assert {"qmv_fast", "qmm"} <= set(texts)
+
+
 def test_the_plot_is_drawn(account, tmp_path):
     pytest.importorskip("matplotlib")
     bounds_plot.plot(account, tmp_path / "bounds.png")

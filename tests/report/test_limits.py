@@ -241,6 +241,19 @@ def test_the_legend_explains_what_occurs():
     assert max(map(len, limits.legend(both))) <= 100
 
 
+def test_the_rules_are_those_of_the_mlx_that_the_rows_were_measured_with():
+    family = "quantized_matmul N=512 K=512 f16 affine-b4-g64 nt"
+    before, after = (
+        limits.of_family(family, [replace(row(1, 64, STOCK), mlx=mlx)], {}, M5MAX) for mlx in ("0.31.1", "0.32.2")
+    )
+    assert (before.compiled, after.compiled) == (18, 33)
+    told = " ".join(limits.legend([before, after]))
+    assert "MLX 0.31.1 and 0.32.2 has" in told
+    mixed = [replace(row(1, 8), mlx="0.31.1"), replace(row(9, 64), mlx="0.32.2"), replace(row(65, 70), mlx="?")]
+    assert limits.of_family(family, mixed, {}, M5MAX).mlx == "0.32.2"
+    assert limits.of_family(family, mixed[2:], {}, M5MAX).compiled == 33, "the newest known"
+
+
 def test_a_limit_survives_json():
     limit = measured(*STOCK_AND_PAD, one_round(5, PAD, 500), (5, STOCK, 100))
     assert json.loads(json.dumps(asdict(limit), allow_nan=False))["contests"][2]["matrix"]["route"] == PAD

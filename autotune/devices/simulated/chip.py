@@ -22,6 +22,7 @@ class Constants:
     matrix: float
     nax: float
     nax_share: float
+    nax_base: float
     nax_float32: float
     nax_unpack: float
     unpack_2: float
@@ -63,9 +64,9 @@ class Constants:
 class SimulatedChip:
     """An Apple GPU as the model sees it.
 
-    ``bandwidth`` is the vendor's in bytes a second, ``cache_bytes`` the last-level cache, ``clock`` in cycles a second;
-    ``nax`` is whether MLX uses the neural accelerators (a system from macOS 26.2 on is assumed for chips that have
-    them).
+    ``bandwidth`` is the peak of memory in bytes a second, ``cache_bytes`` the last-level cache, ``clock`` in cycles a
+    second; ``nax`` is whether MLX uses the neural accelerators (a system from macOS 26.2 on is assumed for chips that
+    have them).
     """
 
     id: str
@@ -78,6 +79,12 @@ class SimulatedChip:
     clock: float
     nax: bool
     constants: Constants
+
+    @property
+    def nax_share(self) -> float:
+        """Share of the accelerators' rate that a full grid sustains; less on the base chip of a generation."""
+        c = self.constants
+        return c.nax_share * (c.nax_base if self.architecture.endswith("g") else 1.0)
 
     @property
     def evaluate(self) -> float:

@@ -138,7 +138,7 @@ def _slowdown(p: Problem, t: Tile, chip: SimulatedChip, depth: int) -> float:
     if t.unit == NAX:
         factor /= c.nax_float32 if p.dtype == "f32" else 1.0
         if t.bk >= LOOSE and not t.staged_w:
-            factor *= 1 + max(0.0, depth - c.drift_k) / c.drift
+            factor *= 1 + c.drift * max(0.0, 1 - c.drift_k / depth)
     elif p.dtype == "bf16" and chip.generation < 15:
         factor *= c.emulated
     return factor

@@ -95,7 +95,7 @@ def part(launch: Launch, chip: SimulatedChip, hot: bool, gap: float) -> Part:
     per_core = launch.groups / chip.cores
     # Fewer threadgroups than cores leave cores idle; beyond that the busiest core has more than its share.
     busiest = 1.0 if per_core <= 1 else per_core + c.tail
-    rates = {LANES: c.lanes, MATRIX: c.lanes * c.matrix, NAX: c.nax * c.nax_share}
+    rates = {LANES: c.lanes, MATRIX: c.lanes * c.matrix, NAX: c.nax * chip.nax_share}
     each = {task.what: task.operations / launch.groups / rates[task.unit] / chip.clock for task in launch.tasks}
     tasks = {what: busiest * seconds for what, seconds in each.items()}
     units = dict.fromkeys(ARITHMETIC, 0.0)

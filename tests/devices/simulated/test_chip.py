@@ -61,3 +61,9 @@ class TestConstants:
         file.write_text("schema: 1\nclock_ghz: {m1: 1}\nassumed_cache_mb: 16\nconstants: {lanes: {value: 128}}\n")
         with pytest.raises(UsageError, match="lacks 'matrix'"):
             chip._content(file)
+
+
+def test_the_base_chip_of_a_generation_sustains_less_of_its_accelerators():
+    base, most = chip.get("m5"), chip.get("m5max")
+    assert base.nax_share == pytest.approx(most.nax_share * base.constants.nax_base)
+    assert chip.get("m5pro").nax_share == most.nax_share == most.constants.nax_share

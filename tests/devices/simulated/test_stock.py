@@ -36,3 +36,16 @@ def test_one_column_is_the_transposed_product_of_one_row():
         for text in ("matmul M=4096 N=1 K=4096 f16 nn", "matmul M=1 N=4096 K=4096 f16 nt")
     )
     assert column == pytest.approx(row, rel=0.05)
+
+
+def test_a_deep_product_without_barriers_slows_down_up_to_a_limit():
+    m5, drift = chip.get("m5max"), chip.get("m5max").constants.drift
+
+    def rate(k):
+        (found,) = stock.launches(Problem.parse(f"matmul M=4096 N=4096 K={k} bf16 nn"), m5, "0.30.3")
+        assert found.name == "nax_fused"
+        return sum(task.operations for task in found.tasks if task.unit == "nax") / (4096 * 4096 * k)
+
+    assert rate(8192) == pytest.approx(1.0)
+    assert rate(16384) == pytest.approx(1 + drift / 2)
+    assert rate(1 << 20) < 1 + drift
