@@ -14,7 +14,7 @@ import typer
 
 from .._version import __version__
 from ..errors import EXIT_CODES, INTERRUPTED, OK, UNFIT, AutotuneError
-from . import bench, check, devices, diff, explain, export, limits, show, spaces, sweep, verify
+from . import bench, check, devices, diff, explain, export, limits, run, show, spaces, sweep, verify
 
 app = typer.Typer(
     name="autotune",
@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (devices, spaces, verify, sweep, export, check, show, explain, diff, limits, bench):
+for command in (devices, spaces, verify, sweep, export, check, show, explain, diff, limits, bench, run):
     command.register(app)
 
 

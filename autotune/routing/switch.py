@@ -51,7 +51,7 @@ def enable(*, inference: bool = False) -> None:
 def _warn_without_table() -> None:
     from ..machine import default_kind
 
-    if not any(verdict.used for verdict in Router(default_kind()).verdicts()):
+    if not any(verdict.used for verdict in ROUTERS.of(default_kind()).verdicts()):
         warn_once("no table is for this device, every call goes to stock: run autotune sweep && autotune export")
 
 

@@ -22,7 +22,20 @@ from autotune.report.kernels import HEAD
 from autotune.search import results, space, workloads
 from autotune.search.check import Finding
 
-COMMANDS = ("devices", "sweep", "export", "check", "verify", "show", "explain", "spaces", "diff", "bench", "limits")
+COMMANDS = (
+    "devices",
+    "sweep",
+    "export",
+    "check",
+    "verify",
+    "show",
+    "explain",
+    "spaces",
+    "diff",
+    "bench",
+    "limits",
+    "run",
+)
 SMALL = "quantized_matmul M=2 N=64 K=64 f16 affine-b4-g64 nt"
 
 

@@ -1,0 +1,77 @@
+"""Programs run with routing on: what they get, and how they end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys
+import mlx.core as mx
+import autotune
+from autotune.routing import ops
+from autotune.routing.router import ROUTERS
+
+print(__name__, sys.argv[1:], mx.matmul is ops.matmul, ROUTERS._bare)
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs the command in a process and a folder of its own."""
+
+    def run(*args):
+        return subprocess.run(
+            [sys.executable, "-m", "autotune.cli.app", "run", *args],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["program.py", "program"])
+def test_a_file_or_a_module_is_the_main_program_with_its_own_arguments(name, run, tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    ended = run(name, "--table", "x", "--inference", "-h")
+    assert (ended.returncode, ended.stdout) == (0, "__main__ ['--table', 'x', '--inference', '-h'] True False\n")
+
+
+def test_what_stands_before_the_program_is_ours(run, tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    assert run("--inference", "program.py", "a").stdout == "__main__ ['a'] True True\n"
+
+
+def test_a_table_comes_first(run, tmp_path, write_table):
+    (tmp_path / "program.py").write_text(
+        "import mlx.core as mx\nfrom autotune.problem import Problem\nfrom autotune.routing.router import ROUTERS\n"
+        "print(ROUTERS.of('cpu').find(Problem.parse('matmul M=3 N=64 K=256 f32 nt')).route)\n"
+    )
+    table = write_table({"matmul N=64 K=256 f32 nt": [(1, 7, "pad multiple=8 fill=zeros")]})
+    ended = run("--table", str(table), "program.py")
+    assert (ended.stdout, ended.stderr) == ("pad multiple=8 fill=zeros\n", "")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"), [("raise SystemExit(7)", 7), ("", 0), ("1 / 0", 1), ("import mlx_nobody", 1)]
+)
+def test_it_ends_as_the_program_does(body, code, run, tmp_path):
+    (tmp_path / "program.py").write_text(body)
+    ended = run("program.py")
+    assert ended.returncode == code
+    assert ("Traceback" in ended.stderr) == (code == 1)
+    assert "no backend" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "said"), [("none.py", "there is no file none.py"), ("nobody.home", "there is no module")]
+)
+def test_what_is_not_there_is_one_line(program, said, run):
+    ended = run(program)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"autotune: {said}")
+    assert ended.stderr.count("\n") == 1
