@@ -67,9 +67,9 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Measure routes for real matrix products on this machine. Resumes where it stopped."""
         if simulate:
-            # The search's matrices are small: threads cost them half their speed. Read when numpy is first imported.
-            for name in ("OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "MKL_NUM_THREADS"):
-                os.environ.setdefault(name, "1")
+            # The search's matrices are small, and threads only cost them speed. It limits other libraries by itself
+            # (search/threads.py); Apple's Accelerate has this variable alone, read when numpy is first imported.
+            os.environ.setdefault("VECLIB_MAXIMUM_THREADS", "1")
 
         from .. import chips
         from ..devices.base import LOADS
