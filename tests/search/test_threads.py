@@ -38,9 +38,8 @@ def test_an_error_restores_as_well():
 
 
 def test_blocks_may_be_nested():
-    with threads.single():
-        with threads.single():
-            assert set(counts()) == {1}
+    with threads.single(), threads.single():
+        assert set(counts()) == {1}
     assert set(counts()) == {3}
 
 
