@@ -8,9 +8,10 @@ and the table says so.
 
 Each problem gets that share of its own legal configs as measurements. ``sweep`` is what ``autotune sweep`` does: the
 problems of a kernel in its order, each from the winners and costs of those before. The others begin each problem anew:
-``portfolio`` is the same search without neighbours, ``optuna_tpe`` and ``random`` as in ``run.py``. ``f`` is the time of
-the best config over that of the best one found, ``near`` the share of runs within 2 % of the best; means over problems
-and seeds with 95 % intervals over seeds.
+``portfolio`` is the same search without neighbours, ``optuna_tpe`` and ``random`` as in ``run.py``. ``f`` is the time
+of the best config over that of the best one found, ``near`` the share of runs within 2 % of the best: means over
+problems and seeds, for all kernels together with 95 % intervals over seeds. ``good`` says how easy it is, as the median
+share of configs that are within 2 % of the best.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,7 @@ from autotune._version import __version__
 from autotune.errors import UsageError
 from autotune.kernels import STOCK, Route
 from autotune.problem import Problem
-from autotune.search import recorded, record, results, space, studies, sweep
+from autotune.search import record, recorded, results, space, studies, sweep
 from autotune.search.measure import EFFORTS, Meter
 from autotune.search.recorded import Recorded
 from autotune.search.results import Origin, Result
@@ -124,16 +126,20 @@ def simulate(name: str, folder: Path) -> None:
 
 
 def read(folder: Path) -> Spaces:
-    """The whole spaces in the folder's T4 files. Raises :class:`UsageError` for a file that is none, for one without
-    stock's times beside it, and where a kernel's legal configs are not those that the file has."""
+    """The whole spaces of searched kernels in the folder's T4 files.
+
+    Raises :class:`UsageError` for a file that is none, for one without stock's times beside it, and where a kernel's
+    legal configs are not those that the file has.
+    """
     files = sorted(folder.glob("*.json*")) if folder.is_dir() else []
     every = [recorded.read(path) for path in files]
     stock = {_place(each): each.optimum for each in every if each.about.get("kernel_name") == STOCK.kernel}
     found: dict[tuple[str, str], list[Space]] = defaultdict(list)
     for each in every:
-        kernel, problem = each.about.get("kernel_name", ""), Problem.parse(each.about["problem"])
-        if kernel == STOCK.kernel:
+        kernel = each.about.get("kernel_name", "")
+        if kernel not in kernels.KERNELS or not kernels.kernel(kernel).searched:
             continue
+        problem = Problem.parse(each.about["problem"])
         origin = Origin(**{field.name: each.about[field.name] for field in fields(Origin)})
         if _place(each) not in stock:
             raise UsageError(f"{each.name}: stock's times are missing", "record the problem again")
@@ -198,33 +204,37 @@ RUNS = {"sweep": swept, "portfolio": alone("autotune"), "optuna_tpe": alone("opt
 
 def table(spaces: Spaces, share: float, seeds: int, strategies: Sequence[str]) -> str:
     """By kernel and chip, f and near of each strategy, and all kernels together, as Markdown."""
-    heads = ["kernel", "chip", "problems", "configs", "measured", *(f"{name}: f, near" for name in strategies)]
-    lines = [f"| {' | '.join(heads)} |", "| --- | --- | ---: | ---: | ---: |" + " ---: |" * len(strategies)]
+    heads = ["kernel", "chip", "problems", "configs", "good", "measured", *(f"{name}: f, near" for name in strategies)]
+    lines = [f"| {' | '.join(heads)} |", "| --- | --- | ---: | ---: | ---: | ---: |" + " ---: |" * len(strategies)]
     every: dict[str, list[np.ndarray]] = defaultdict(list)
     for (kernel, _), each in spaces.items():
         budgets = [max(1, round(share / 100 * len(one.recorded.points))) for one in each]
         cells = [kernel, _chip(each[0].origin), str(len(each)), _range(len(one.recorded.points) for one in each)]
-        cells.append(_range(budgets))
+        good = [fmean(one.recorded.optimum * replay.NEAR >= one.recorded.costs) for one in each]
+        cells += [f"{median(good):.1%}", _range(budgets)]
         for name in strategies:
             runs = [RUNS[name](each, budgets, seed) for seed in range(seeds)]
             f = np.array([[one.recorded.optimum / min(costs) for one, costs in zip(each, run)] for run in runs]).T
             every[name].append(f)
-            cells.append(_cell(f))
+            cells.append(f"{f.mean():.3f}, {_near(f).mean():.2f}")
         lines.append(f"| {' | '.join(cells)} |")
     counts = [len(each) for each in spaces.values()]
     rest = [_cell(np.concatenate(every[name])) for name in strategies]
-    lines.append(f"| all | | {sum(counts)} | | | {' | '.join(rest)} |")
+    lines.append(f"| all | | {sum(counts)} | | | | {' | '.join(rest)} |")
     return "\n".join([*lines, "", f"{share:g} % of each problem's configs, {seeds} seeds."])
 
 
 def _cell(f: np.ndarray) -> str:
     """For f (problems, seeds): its mean and the share within 2 %, with intervals."""
-    near = (f * replay.NEAR >= 1).astype(np.float64)
     texts = []
-    for values, digits in ((f, 3), (near, 2)):
+    for values, digits in ((f, 3), (_near(f), 2)):
         low, high = score.interval(values)
         texts.append(f"{values.mean():.{digits}f} ({low:.{digits}f}-{high:.{digits}f})")
     return ", ".join(texts)
+
+
+def _near(f: np.ndarray) -> np.ndarray:
+    return (f * replay.NEAR >= 1).astype(np.float64)
 
 
 def _chip(origin: Origin) -> str:
