@@ -29,7 +29,7 @@ FITTED = 100
 """Observations that scales are fitted to at most."""
 RESTED = 200
 """Observations that predictions rest on at most."""
-CANDIDATES = 2000
+CANDIDATES = 5000
 """Random configs that are ranked for each proposal, besides the neighbours of the best."""
 BEST = 8
 """How many of the best configs have their neighbours ranked too."""
