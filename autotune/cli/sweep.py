@@ -68,9 +68,9 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Measure routes for real matrix products on this machine. Resumes where it stopped."""
         if simulate:
-            # The search's matrices are small: threads cost them half their speed. Read when numpy is first imported.
-            for name in ("OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "MKL_NUM_THREADS"):
-                os.environ.setdefault(name, "1")
+            # The search's matrices are small, and threads only cost them speed. It limits other libraries by itself
+            # (search/threads.py); Apple's Accelerate has this variable alone, read when numpy is first imported.
+            os.environ.setdefault("VECLIB_MAXIMUM_THREADS", "1")
 
         from .. import chips
         from ..devices.base import LOADS
@@ -398,6 +398,7 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool, t
                 "source": "simulated" if then else "measured",
                 "stopped": outcome.stopped,
                 "left": outcome.left,
+                "untried": outcome.untried,
                 "unfinished": _done_json(outcome.unfinished) if outcome.unfinished else None,
                 "stock_failed": {row.problem: row.reason for row in outcome.failed},
                 "rounds_disturbed": outcome.disturbed,
@@ -424,6 +425,8 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool, t
         why = "the budget is spent" if outcome.stopped == "budget" else "interrupted"
         command = "the same command without --fresh" if fresh else "the same command"
         left = f"{outcome.left} problem{' is' if outcome.left == 1 else 's are'} left"
+        if outcome.untried:
+            left = f"all problems are tuned, routes of neighbours are untried at {count(outcome.untried, 'problem')}"
         note(f"{why}; everything measured is saved, {left}: run {command} to go on")
     for row in outcome.failed:
         note(f"stock itself failed for {row.problem} ({row.reason}): nothing to compare; the next sweep tries again")

@@ -11,7 +11,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Generic, NamedTuple, Optional, Protocol, TypeVar
 
 from ..problem import Family
 
@@ -25,6 +25,26 @@ it looks good makes its own bound too small."""
 WRITES_WEIGHTS = ("dequantize", "upcast")
 """Kernels that write the weights, N K elements, to memory in another dtype. A first call at a new shape is not tried
 out beforehand, and where the weights are larger than any that the tuned shape had they might not fit."""
+
+
+class Sized(Protocol):
+    """What has an N and a K: a family, or its size alone."""
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def k(self) -> int: ...
+
+
+class Size(NamedTuple):
+    """N and K of a family whose class is known: ten thousand of them cost a tenth of as many families."""
+
+    n: int
+    k: int
+
+
+Tuned = TypeVar("Tuned", bound=Sized)
 
 
 @dataclass(frozen=True)
@@ -94,7 +114,7 @@ def class_of(text: str) -> str:
     return " ".join(word for word in text.split() if word[:2] not in ("M=", "N=", "K="))
 
 
-def factor(a: Family, b: Family) -> float:
+def factor(a: Sized, b: Sized) -> float:
     """How far two shapes are apart: the larger of the factors between their N and between their K, 1 for the same.
 
     Factors, since what N and K decide goes by ratios: how many times the tiles of N fill the GPU's cores, how often a
@@ -104,7 +124,7 @@ def factor(a: Family, b: Family) -> float:
     return max(a.n / b.n, b.n / a.n, a.k / b.k, b.k / a.k)
 
 
-def alignment(family: Family) -> tuple[int, int]:
+def alignment(family: Sized) -> tuple[int, int]:
     """What N and K are multiples of, as far as MLX's kernels ask.
 
     Its Metal and CUDA kernels have other code for N that is no multiple of 8, 32 or 64 and K that is none of 64 or 512
@@ -118,16 +138,16 @@ def speaks(kernel: str, family: Family, tuned: Family) -> bool:
     return kernel not in WRITES_WEIGHTS or family.n * family.k <= tuned.n * tuned.k
 
 
-class Shapes:
+class Shapes(Generic[Tuned]):
     """The tuned shapes of one class, arranged for :meth:`nearest`."""
 
-    def __init__(self, families: Iterable[Family]) -> None:
-        alike: dict[tuple[int, int], list[Family]] = {}
+    def __init__(self, families: Iterable[Tuned]) -> None:
+        alike: dict[tuple[int, int], list[Tuned]] = {}
         for family in families:
             alike.setdefault(alignment(family), []).append(family)
         self._alike = {key: _Box(sorted(each, key=lambda f: (f.n, f.k))) for key, each in alike.items()}
 
-    def nearest(self, family: Family, reach: float = REACH) -> Optional[tuple[Family, float]]:
+    def nearest(self, family: Sized, reach: float = REACH) -> Optional[tuple[Tuned, float]]:
         """The tuned shape that speaks for ``family``, with its factor; None where none may.
 
         It has the same alignment, is no more than ``reach`` away, and the shapes of that alignment surround this one:
@@ -153,15 +173,15 @@ class Shapes:
         return min(near, key=lambda each: (_both(family, each), each.n, each.k)), least
 
 
-class _Box:
+class _Box(Generic[Tuned]):
     """Shapes of one alignment by N, with their N and their K in order."""
 
-    def __init__(self, families: list[Family]) -> None:
+    def __init__(self, families: list[Tuned]) -> None:
         self.families = families
         self.ns = [each.n for each in families]
         self.ks = sorted(each.k for each in families)
 
-    def of(self, low: float, high: float) -> list[Family]:
+    def of(self, low: float, high: float) -> list[Tuned]:
         """The shapes whose N lies in that range, ends included."""
         return self.families[bisect_left(self.ns, low) : bisect_right(self.ns, high)]
 
@@ -172,5 +192,5 @@ def _surrounded(value: int, ordered: list[int], own: bool) -> bool:
     return min(below, above) > own
 
 
-def _both(a: Family, b: Family) -> float:
+def _both(a: Sized, b: Sized) -> float:
     return max(a.n / b.n, b.n / a.n) * max(a.k / b.k, b.k / a.k)

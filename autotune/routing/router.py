@@ -13,8 +13,9 @@ import os
 import threading
 import warnings
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Optional
 
@@ -72,6 +73,10 @@ class _Entry:
 
 _NOTHING = _Entry([], (), "")
 
+FAMILIES = 4096
+"""Families whose answers are kept, the last ones asked for: a model has tens, a program that runs for weeks on shapes
+of all kinds would have ever more."""
+
 
 class Router:
     """Looks routes up for one kind of MLX device (``gpu`` or ``cpu``).
@@ -85,8 +90,8 @@ class Router:
         self._explicit = explicit
         self._simulated = simulated
         self._tables: list[Table] | None = None
-        self._families: dict[Family, _Entry] = {}
         self._lock = threading.Lock()
+        self._answer = lru_cache(FAMILIES)(self._compile)
 
     def find(self, problem: Problem) -> Found:
         """The route for the problem: that of the row which covers its M, its family's or the neighbour's, else stock.
@@ -94,10 +99,7 @@ class Router:
         A neighbour's route is taken only where it is legal for this very problem, like any other.
         """
         family = problem.family
-        entry = self._families.get(family)
-        if entry is None:
-            with self._lock:
-                entry = self._families[family] = self._compile(family)
+        entry = self._answer(family)
         rows = entry.rows
         at = bisect_right(entry.starts, problem.m) - 1
         if at < 0 or rows[at].last < problem.m or not kernels.accepts(rows[at].route, problem):
@@ -110,13 +112,17 @@ class Router:
 
     def _compile(self, family: Family) -> _Entry:
         """The family's own rows in the first table that has them, else its neighbour's in the first that allows one."""
-        if self._tables is None:
-            self._tables = self._load()
-        for loaded in self._tables:
+        with self._lock:
+            if self._tables is None:
+                self._tables = self._load()
+            return self._look_up(family, self._tables)
+
+    def _look_up(self, family: Family, tables: Sequence[Table]) -> _Entry:
+        for loaded in tables:
             entry = self._entry(loaded, str(family))
             if entry is not None:
                 return entry
-        for loaded in self._tables:
+        for loaded in tables:
             neighbour = loaded.neighbour(family)
             entry = None if neighbour is None else self._entry(loaded, str(neighbour.family), neighbour)
             if neighbour is not None and entry is not None:
@@ -155,6 +161,7 @@ class Router:
             if verdict.used:
                 try:
                     loaded.append(table.load(path))
+                    loaded[-1].index()
                 except TableError as error:
                     warn_once(f"{error} (stock is used)")
             elif verdict.kind in ("", self.kind) and self._asked_for(path):

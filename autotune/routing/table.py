@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Optional
 
@@ -21,7 +22,7 @@ from ..errors import AutotuneError, TableError
 from ..kernels import Route
 from ..problem import Family, Problem
 from . import neighbours
-from .neighbours import Bound, Neighbour, Shapes
+from .neighbours import Bound, Neighbour, Shapes, Size
 
 SCHEMA = 1
 SOURCES = ("measured", "simulated")
@@ -71,6 +72,10 @@ class Header:
         raw = asdict(self)
         del raw["neighbours"]
         return raw if self.neighbours is None else {**raw, "neighbours": [each.as_json() for each in self.neighbours]}
+
+
+_SIZE = re.compile(r"(\S+) N=([1-9]\d{0,9}) K=([1-9]\d{0,9}) (.+)")
+"""A family's text: op, N, K and the rest of its class."""
 
 
 @dataclass(frozen=True)
@@ -145,20 +150,16 @@ class Table:
     families: dict[str, list[dict[str, Any]]] = field(repr=False)
     path: str = ""
     _parsed: dict[str, tuple[Row, ...]] = field(default_factory=dict, repr=False, compare=False)
-    _shapes: dict[str, Shapes] = field(default_factory=dict, repr=False, compare=False)
 
     def rows(self, family: str) -> tuple[Row, ...]:
         """The family's rows in order of M, empty if the table has none. Raises :class:`TableError` for bad rows."""
-        if family not in self._parsed:
+        if family in self.families and family not in self._parsed:
             self._parsed[family] = self._parse(family)
-        return self._parsed[family]
+        return self._parsed.get(family, ())
 
     def _parse(self, family: str) -> tuple[Row, ...]:
-        raw = self.families.get(family)
-        if raw is None:
-            return ()
         try:
-            rows = tuple(Row.from_json(row) for row in raw)
+            rows = tuple(Row.from_json(row) for row in self.families[family])
             for row in rows:
                 _check(problem_at(family, row.first), row)
                 if row.last != row.first:
@@ -180,15 +181,27 @@ class Table:
         """The tuned family that speaks for one which the table does not have; None where the rule allows none."""
         if str(family) in self.families:
             return None
-        class_ = neighbours.class_of(str(family))
-        bound = self.header.bound(class_)
+        bound = self.header.bound(neighbours.class_of(str(family)))
         if bound is None or not bound.holds:
             return None
-        if class_ not in self._shapes:
-            tuned = _readable(text for text in self.families if neighbours.class_of(text) == class_)
-            self._shapes[class_] = Shapes(tuned)
-        found = self._shapes[class_].nearest(family, min(bound.reach, neighbours.REACH))
-        return None if found is None else Neighbour(*found, bound)
+        shapes = self.index().get(bound.class_)
+        found = None if shapes is None else shapes.nearest(family, min(bound.reach, neighbours.REACH))
+        return None if found is None else Neighbour(replace(family, n=found[0].n, k=found[0].k), found[1], bound)
+
+    def index(self) -> Mapping[str, Shapes[Size]]:
+        """The sizes of each class whose bound holds, made once, and for no other class: it takes a microsecond or two
+        for each family, which is more than a look-up may take in a table of thousands. Texts that are not written as
+        families are have no part in it, since no problem would ask for them."""
+        return self._sizes
+
+    @cached_property
+    def _sizes(self) -> Mapping[str, Shapes[Size]]:
+        sizes: dict[str, list[Size]] = {each.class_: [] for each in self.header.neighbours or () if each.holds}
+        for match in map(_SIZE.fullmatch, self.families) if sizes else ():
+            class_ = match and f"{match[1]} {match[4]}"
+            if match and class_ in sizes:
+                sizes[class_].append(Size(int(match[2]), int(match[3])))
+        return {class_: Shapes(each) for class_, each in sizes.items()}
 
     def __iter__(self) -> Iterator[tuple[str, tuple[Row, ...]]]:
         for family in self.families:
@@ -214,13 +227,6 @@ def _at_one(family: str) -> Problem:
 def parse_family(text: str) -> Family:
     """The family of that text. Raises :class:`UsageError`."""
     return _at_one(text).family
-
-
-def _readable(families: Iterable[str]) -> Iterator[Family]:
-    """The families whose texts are understood; rows of the others are refused when they are asked for."""
-    for text in families:
-        with contextlib.suppress(AutotuneError):
-            yield parse_family(text)
 
 
 def _check(problem: Problem, row: Row) -> None:

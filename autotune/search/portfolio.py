@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from . import ranking
+from . import ranking, threads
 from .points import Points
 
 FIRST = 8
@@ -29,7 +29,7 @@ FITTED = 100
 """Observations that scales are fitted to at most."""
 RESTED = 200
 """Observations that predictions rest on at most."""
-CANDIDATES = 2000
+CANDIDATES = 5000
 """Random configs that are ranked for each proposal, besides the neighbours of the best."""
 BEST = 8
 """How many of the best configs have their neighbours ranked too."""
@@ -115,7 +115,8 @@ class Portfolio:
         order = np.argsort(costs, kind="stable")
         candidates = self._near(order, left) if strategy == LOCAL else self._wide(order, left, rng)
         model = self._rough if strategy == ROUGH else self._smooth
-        return int(candidates[np.argmax(model.worth(self._told, costs, candidates))])
+        with threads.single():
+            return int(candidates[np.argmax(model.worth(self._told, costs, candidates))])
 
     def _strategy(self) -> int:
         """Whose turn it is: drawn anew for each measurement, in proportion to the share of turns that paid."""

@@ -81,11 +81,13 @@ class Listener(Protocol):
 class Outcome:
     """What a sweep did. ``stopped`` says why it ended early: ``interrupted``, ``budget`` or empty. ``failed`` has the
     rows of problems where stock itself failed: nothing can be compared with it, and the next sweep tries again.
-    ``unfinished`` is what is known of the problem that it was stopped in, one of those ``left``."""
+    ``unfinished`` is what is known of the problem that it was stopped in, one of those ``left``. ``untried`` problems
+    are done, but for routes of their neighbours that were to be measured besides."""
 
     done: list[Done] = field(default_factory=list)
     stopped: str = ""
     left: int = 0
+    untried: int = 0
     unfinished: Done | None = None
     disturbed: int = 0
     slowed: int = 0
@@ -163,8 +165,7 @@ class Sweep:
             wanted[problem].append(route)
         for number, (problem, routes) in enumerate(wanted.items()):
             if self.stopped():
-                self._end(len(wanted) - number)
-                return
+                break
             legal = space.legal_routes(problem, self._origin.backend, nax=self._origin.nax)
             study = self._open_study(problem, legal)
             self._listener.started(problem, number + 1, len(wanted), None)
@@ -173,6 +174,12 @@ class Sweep:
                 _Tuner(self, problem, study, session).add([route for route in routes if route in legal])
             except RouteFailed:
                 continue  # the session does not open again: what is not known counts against the rule
+            if self.stopped():
+                break  # in this problem: it counts as untried, which it may be
+        else:
+            return
+        self._end(0)
+        self._outcome.untried = len(wanted) - number
 
     def _tune(self, problem: Problem, began: float) -> Done | None:
         """One problem, from its study's state to done; None where the user stopped it on the way."""

@@ -1,6 +1,6 @@
 """How close a sweep comes to exhaustive search on spaces of our own, at a share of its measurements.
 
-    python benchmarks/search/replay.py tuned_tables/h100.csv [--share 10 --share 25] [--seeds 10]
+    python benchmarks/search/replay.py tuned_tables/h100.csv [--share 10 --share 25] [--seeds 10] [--leave-out]
 
 Replays a sweep on recorded results: a route takes the time that the file has for it, without noise, and one that was
 refused there is refused again. Only kernels of which the file has every legal route of every problem take part, since
@@ -12,11 +12,16 @@ starts from its neighbours' winners and from what was learned before.
 problems. ``near``: the share of problems within 2 % of the best. Both are means over seeds, with the least and the
 most.
 ``random`` deals the same number of routes without looking at anything.
+
+With ``--leave-out`` every problem is searched by itself while the others are known whole, as where one is added to what
+was tuned before: ``neighbours`` is the sweep with the winners and costs of the others, ``seeds`` deals nothing but
+those winners in the sweep's order, ``nothing`` is the sweep without them.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -91,7 +96,9 @@ def main() -> None:
     parser.add_argument("csv", type=Path, help="results with kernels of which every legal route was measured")
     parser.add_argument("--share", type=float, action="append", help="percent of the measurements (repeatable)")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--leave-out", action="store_true", help="each problem with all others known")
     options = parser.parse_args()
+    strategies = LEFT_OUT if options.leave_out else IN_TURN
     recorded = read(options.csv)
     for kernel in kernels.KERNELS.values():
         kernel.searched = kernel.name != STOCK.kernel
@@ -102,7 +109,7 @@ def main() -> None:
     for share in options.share or [10.0, 25.0, 50.0]:
         budget = max(1, round(share / 100 * fmean(routes)))
         measured = sum(min(budget, each) for each in routes) / sum(routes)
-        for name, run in (("autotune", swept), ("random", drawn)):
+        for name, run in strategies.items():
             found = [run(recorded, budget, seed) for seed in range(options.seeds)]
             f = [geometric_mean(each) for each in found]
             near = [fmean(value * NEAR >= 1 for value in each) for each in found]
@@ -160,6 +167,59 @@ def drawn(recorded: Recorded, budget: int, seed: int) -> list[float]:
         routes = [route for route in rows if route != STOCK]
         found.append(_f(rows, rng.sample(routes, min(budget, len(routes)))))
     return found
+
+
+def with_neighbours(recorded: Recorded, budget: int, seed: int) -> list[float]:
+    """f of each problem after a sweep of so many routes of it alone, the others being known whole."""
+    return [_alone(recorded, problem, budget, seed, known=True) for problem in recorded]
+
+
+def with_nothing(recorded: Recorded, budget: int, seed: int) -> list[float]:
+    """The same with nothing known."""
+    return [_alone(recorded, problem, budget, seed, known=False) for problem in recorded]
+
+
+def with_seeds(recorded: Recorded, budget: int, seed: int) -> list[float]:
+    """The same for the neighbours' winners alone, as many as there are up to the budget; ``seed`` plays no part."""
+    found = []
+    for problem, rows in recorded.items():
+        winners = _Known(recorded, problem, len(rows), seed).seeds(problem)
+        found.append(_f(rows, [route for route in winners if route in rows][:budget]))
+    return found
+
+
+def _alone(recorded: Recorded, problem: Problem, budget: int, seed: int, known: bool) -> float:
+    others = recorded if known else {problem: recorded[problem]}
+    (done,) = _Known(others, problem, budget, seed).run().done
+    return _f(recorded[problem], [Route.parse(done.best.route)] if done.best is not None else [])
+
+
+class _Known(sweep.Sweep):
+    """A sweep of one problem after all others, that with the nearest M of its family last.
+
+    Their winners are the fastest that took part, dropped or not: what was dropped for being slower than a kernel that
+    takes no part would not have been.
+    """
+
+    def __init__(self, recorded: Recorded, problem: Problem, budget: int, seed: int) -> None:
+        origin, storage = recorded[problem][STOCK].origin, InMemoryStorage()
+        plan = sweep.Plan((problem,), replace(EFFORTS["quick"], searched=budget), names(recorded), seed=seed)
+
+        def open_study(problem: Problem, routes: Sequence[Route]) -> ProblemStudy:
+            return ProblemStudy(storage, problem, origin, routes)
+
+        super().__init__(Replay(recorded), origin, plan, open_study, Silent(), sleep=lambda seconds: None)
+        far = {each: abs(math.log(each.m / problem.m)) for each in recorded if each != problem}
+        for each in sorted(far, key=lambda each: (-far[each], -each.m)):
+            costs = [(route, 1 / row.speedup if row.speedup else math.inf) for route, row in recorded[each].items()]
+            timed = [(cost, route) for route, cost in costs if route != STOCK and math.isfinite(cost)]
+            winners = [route for _, route in sorted(timed, key=lambda pair: pair[0])[: sweep.WINNERS]]
+            self._learned.keep(each, costs)
+            self._winners.setdefault(each.family, {})[each.m] = winners
+
+
+IN_TURN = {"autotune": swept, "random": drawn}
+LEFT_OUT = {"neighbours": with_neighbours, "seeds": with_seeds, "nothing": with_nothing, "random": drawn}
 
 
 def _f(rows: Mapping[Route, Result], measured: Sequence[Route]) -> float:

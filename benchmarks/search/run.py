@@ -4,7 +4,8 @@
     python benchmarks/search/run.py FOLDER [--seeds 10] [--budget 200] [--strategy NAME ...] [--json F] [--plot F]
 
 FOLDER holds Kernel Tuner cache files or T4 files, gzipped or not; the public ones are in the repository
-``AutoTuningAssociation/benchmark_hub``. Prints, per space and overall, f@25, 50, 100 and 200 and hit@100 and 200
+``AutoTuningAssociation/benchmark_hub``. Files with a single config are passed over: what ``autotune sweep --record``
+writes of stock. Prints, per space and overall, f@25, 50, 100 and 200 and hit@100 and 200
 (``score.py``) with 95 % intervals, and the milliseconds that a proposal takes. With ``--json`` the curves are kept
 there, and runs that the file has already are not repeated.
 """
@@ -31,7 +32,7 @@ Runs = dict[str, dict[str, dict[str, Any]]]
 def main() -> None:
     options = _options()
     files = sorted(path for path in options.folder.iterdir() if path.name.endswith((".json", ".json.gz")))
-    spaces = [recorded.read(path) for path in files]
+    spaces = [space for space in map(recorded.read, files) if len(space.points) > 1]
     kept: Runs = json.loads(options.json.read_text("utf-8"))["runs"] if options.json and options.json.exists() else {}
     runs: Runs = {}
     for name in options.strategy or STRATEGIES:

@@ -18,7 +18,7 @@ def module(monkeypatch):
     """Imports a module of the benchmark as its command does."""
     monkeypatch.syspath_prepend(str(FOLDER))
     yield importlib.import_module
-    for name in ("run", "score", "strategies", "plot", "replay"):
+    for name in ("run", "score", "strategies", "plot", "replay", "families"):
         sys.modules.pop(name, None)
 
 
@@ -152,8 +152,81 @@ class TestReplay:
         assert done.stdout.startswith("quantized_matmul f16 affine-b4-g64 nt: stock; too few")
         assert "| N=64 K=512 | N=128 K=512 | 2.00 | 2 | 0.0% | 0.0% | 0 | 0 |" in done.stdout
 
+    def test_with_the_others_known_it_starts_from_their_winners(self, replay, csv):
+        recorded = replay.read(csv)
+        for run in (replay.with_neighbours, replay.with_seeds):
+            assert run(recorded, 2, 1) == pytest.approx([1.0] * 4, rel=0.01)
+        assert min(replay.with_nothing(recorded, 2, 1)) < 0.9
+
     def test_the_command_prints_a_table(self, csv):
         command = [sys.executable, str(FOLDER / "replay.py"), str(csv), "--seeds", "2", "--share", "20"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout.startswith("4 problems, ")
         assert done.stdout.count("| autotune |") == done.stdout.count("| random |") == 1
+
+
+class TestFamilies:
+    """Whole spaces of a searched kernel, at two M, that were recorded as a sweep records them."""
+
+    FAMILY = "quantized_matmul N=64 K=512 f16 affine-b4-g64 nt"
+
+    @pytest.fixture
+    def rows(self):
+        from autotune.search import space
+
+        found = []
+        for m in (8, 16):
+            for place, route in enumerate(map(str, space.legal_routes(problem(self.FAMILY, m), "cuda", ["qmv_mma"]))):
+                found.append(timed(self.FAMILY, m, route, 100 if route == "stock" else 50 + 97 * place % 61, 100))
+        return found
+
+    @pytest.fixture
+    def spaces(self, rows, tmp_path):
+        from autotune.search import record
+
+        record.write(rows, tmp_path / "spaces")
+        return tmp_path / "spaces"
+
+    def test_are_read_with_stock_and_in_the_order_of_m(self, module, spaces, rows):
+        ((key, found),) = module("families").read(spaces).items()
+        assert key == ("qmv_mma", rows[0].chip)
+        assert [each.problem.m for each in found] == [8, 16]
+        assert sum(len(each.rows()) for each in found) == len(rows)
+        assert [each.stock for each in found] == pytest.approx([0.1] * 2)
+
+    @pytest.mark.parametrize("name", ["sweep", "portfolio", "random"])
+    def test_each_strategy_measures_its_share_and_each_config_once(self, module, spaces, name):
+        families = module("families")
+        (found,) = families.read(spaces).values()
+        budgets = [7, len(found[1].recorded.points)]
+        few, every = families.RUNS[name](found, budgets, 1)
+        assert len(few) == 7
+        assert sorted(every) == pytest.approx(sorted(found[1].recorded.costs))
+
+    def test_a_space_in_part_is_told_from_a_whole_one(self, module, rows, tmp_path):
+        from autotune.errors import UsageError
+        from autotune.search import record
+
+        record.write(rows[:-1], tmp_path / "part")
+        with pytest.raises(UsageError, match="the space of qmv_mma has changed"):
+            module("families").read(tmp_path / "part")
+        record.write([row for row in rows if row.route != "stock"], tmp_path / "alone")
+        with pytest.raises(UsageError, match="stock's times are missing"):
+            module("families").read(tmp_path / "alone")
+
+    def test_what_a_model_gave_says_so(self, module, tmp_path, monkeypatch):
+        families = module("families")
+        monkeypatch.setattr(families, "PROBLEMS", {"qmv_mma": (families.QUANTIZED, (8,)), "qmm_nax": ("", ())})
+        monkeypatch.setattr(families, "SHAPES", ("N=512 K=512",))
+        families.simulate("m4pro", tmp_path)
+        written = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+        families.simulate("m4pro", tmp_path)
+        assert written == {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+        text = families.table(families.read(tmp_path), 20, 2, ["random"])
+        assert "| qmv_mma | m4pro, simulated | 1 |" in text
+        assert "measured |" in text.splitlines()[0]
+
+    def test_the_comparison_of_strategies_reads_them_too(self, spaces):
+        command = [sys.executable, str(FOLDER / "run.py"), str(spaces), "--seeds", "1", "--budget", "25"]
+        done = subprocess.run([*command, "--strategy", "random"], capture_output=True, text=True, check=True)
+        assert "2 spaces, 1 seeds" in done.stdout

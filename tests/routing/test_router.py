@@ -218,6 +218,20 @@ class TestNeighbours:
         asked.find(problem(3, self.TUNED[0]))
         assert calls == [1]
 
+    def test_a_look_up_in_a_large_class_reads_no_other_family(self, write_table, isolated, monkeypatch):
+        """Ten thousand of them took 80 ms; their sizes are read when the table is."""
+        texts = [f"matmul N={64 * n} K={64 * k} bf16 nt" for n in range(1, 31) for k in range(1, 31)]
+        missing = texts.pop(15 * 30 + 15)
+        write_table({text: [(2, 7, PAD)] for text in texts}, isolated / "tables" / "t.json", neighbours=self.HOLDS)
+        asked = Router("cpu")
+        asked.find(problem(3, texts[0]))
+        read, real = [], table.Problem.parse
+        monkeypatch.setattr(table.Problem, "parse", lambda text: read.append(text) or real(text))
+        table._at_one.cache_clear()
+        wanted = problem(3, missing)
+        assert asked.find(wanted).neighbour.factor == 17 / 16
+        assert len(read) == 2
+
     def test_the_first_table_that_allows_one_decides(self, tuned, write_table, shipped_tables):
         tuned(())
         write_table({text: [(2, 9, SPLIT)] for text in self.TUNED}, shipped_tables / "a.json", neighbours=self.HOLDS)
@@ -515,3 +529,28 @@ def test_the_machine_of_these_tables_is_this_one(write_table):
     assert header.chip.identity == machine.local("cpu").identity
     assert isinstance(write_table({}), Path)
     assert Route.parse(PAD).kernel in KERNELS
+
+
+class TestManyFamilies:
+    """A process that meets ever more shapes."""
+
+    def test_those_asked_for_last_are_kept(self, write_table, isolated, monkeypatch):
+        write_table({FAMILY: [(2, 3, PAD)]}, isolated / "tables" / "t.json")
+        monkeypatch.setattr(router, "FAMILIES", 3)
+        asked, compiled = Router("cpu"), []
+        real = Router._look_up
+        monkeypatch.setattr(Router, "_look_up", lambda *args: compiled.append(str(args[1])) or real(*args))
+        others = [f"matmul N={n} K=512 bf16 nt" for n in (8, 16, 24, 32)]
+        for text in (others[0], FAMILY, others[1], FAMILY, others[2], FAMILY, others[3]):
+            asked.find(problem(3, text))
+        assert compiled == [others[0], FAMILY, others[1], others[2], others[3]]
+        assert route(asked, 3) == PAD
+        assert len(compiled) == 5
+        asked.find(problem(3, others[0]))
+        assert len(compiled) == 6
+
+    def test_a_table_keeps_nothing_of_families_that_it_lacks(self, write_table, isolated):
+        loaded = table.load(write_table({FAMILY: [(2, 3, PAD)]}, isolated / "tables" / "t.json"))
+        for n in (8, 16, 24):
+            assert loaded.rows(f"matmul N={n} K=512 bf16 nt") == ()
+        assert not loaded._parsed
