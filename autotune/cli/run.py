@@ -24,17 +24,14 @@ def register(app: typer.Typer) -> None:
         program: str = typer.Argument(help="A module, such as mlx_lm.server, or a file that ends in .py."),
         arguments: Optional[list[str]] = typer.Argument(None, help="The program's own arguments."),
         table: Optional[Path] = typer.Option(None, help="Look in this table first."),
-        inference: bool = typer.Option(
-            False, "--inference", help="Nothing is differentiated or vectorized: calls of our own kernels cost less."
-        ),
     ) -> None:
-        """Run a Python program with its MLX calls routed, as if it had called autotune.enable()."""
+        """Run a Python program with its MLX calls routed."""
         _demand(program)
         from ..routing import switch
 
         if table:
             switch.use_table(table)
-        switch.enable(inference=inference)
+        switch.enable(inference=True)  # the program's modules are imported after this, as it asks
         script = _is_file(program)
         sys.argv = [program, *(arguments or [])]
         sys.path.insert(0, str(Path(program).resolve().parent) if script else os.getcwd())

@@ -80,7 +80,8 @@ class MlxSession:
 
     def _op(self, route: Route) -> Op:
         if route not in self._ops:
-            self._ops[route] = kernels.build(route, self.problem)
+            # Bare: nobody differentiates here, and MLX's rules for it add nodes to evaluate that are no kernel's time.
+            self._ops[route] = kernels.build(route, self.problem, bare=True)
         return self._ops[route]
 
     def _next_key(self) -> mx.array:

@@ -13,7 +13,7 @@ import os
 import threading
 import warnings
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -209,6 +209,8 @@ class Routers:
     def __init__(self) -> None:
         self.on = not disabled()
         self._bare = False
+        self._transforms = 0
+        self._counting = threading.Lock()
         self._explicit: tuple[Path, ...] = ()
         self._simulated = False
         self._routers: dict[str, Router] = {}
@@ -230,6 +232,18 @@ class Routers:
         self.on, self._bare = on, bare
         self._notify()
 
+    @contextlib.contextmanager
+    def transforming(self) -> Iterator[None]:
+        """What is computed inside may be differentiated or vectorized, in this thread or, which costs them some
+        microseconds, in others."""
+        with self._counting:
+            self._transforms += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._transforms -= 1
+
     def use(self, path: Path | None, simulated: bool) -> None:
         self._explicit = () if path is None else (path,)
         self._simulated = simulated
@@ -245,7 +259,9 @@ class Routers:
             return stock
         try:
             kernels.probe(route, problem)
-            return self._guarded(kernels.build(route, problem, bare=self._bare), stock, problem.family, route)
+            run = kernels.build(route, problem)
+            bare = kernels.build(route, problem, bare=True) if self._bare else run
+            return self._guarded(run, bare, stock, problem.family, route)
         except Exception as error:
             self._retire(problem.family, route, error)
             return stock
@@ -254,10 +270,10 @@ class Routers:
         self._broken.add((family, route))
         warn_once(f"route {route} failed for {family} ({error}) and is not used again in this process")
 
-    def _guarded(self, run: Op, stock: Op, family: Family, route: Route) -> Op:
+    def _guarded(self, run: Op, bare: Op, stock: Op, family: Family, route: Route) -> Op:
         def call(*args, **kwargs):
             try:
-                return run(*args, **kwargs)
+                return (run if self._transforms else bare)(*args, **kwargs)
             except Exception as error:
                 out = stock(*args, **kwargs)
                 self._retire(family, route, error)

@@ -19,6 +19,12 @@ from . import ops, table
 from .router import ROUTERS, Router, disabled, warn_once
 
 _TRACERS = {name: getattr(mx, name) for name in ("compile", "export_function", "exporter") if hasattr(mx, name)}
+_TRANSFORMS = {
+    name: getattr(mx, name)
+    for name in ("grad", "value_and_grad", "vjp", "jvp", "vmap", "checkpoint", "compile")
+    if hasattr(mx, name)
+}
+"""What differentiates or vectorizes a function, now or, as a compiled one, later."""
 _array_matmul = mx.array.__matmul__
 
 
@@ -29,9 +35,11 @@ def enable(*, inference: bool = False) -> None:
     then nothing is replaced. Warns once where this machine has no table. Calling it twice is harmless; :func:`disable`
     undoes it.
 
-    ``inference`` promises that no product is inside ``mx.grad``, ``mx.jvp`` or ``mx.vmap``, where MLX then raises an
-    error for kernels of our own: it saves them 2 to 3 us of Python a call, which a model that waits for the CPU notices
-    (``benchmarks/launch.py``, ``benchmarks/decode.py``).
+    ``inference`` calls kernels of our own without MLX's rules for ``mx.grad``, ``mx.jvp`` and ``mx.vmap``, but for what
+    is inside these: that saves a call 3 to 5 us of Python and two nodes to evaluate, which a model that waits for the
+    CPU notices (``benchmarks/launch.py``, ``benchmarks/decode.py``). It asks to be called before a program takes these
+    transformations out of ``mlx.core``: inside one that was taken before, and inside functions that ``mx.compile`` was
+    given before, MLX raises an error for kernels of our own.
 
     Traces made with ``shapeless=True`` run on stock, since they have to hold for shapes that were not looked up. A
     function that was decorated with ``mx.compile(shapeless=True)`` before this call is out of reach, and has to run its
@@ -44,8 +52,10 @@ def enable(*, inference: bool = False) -> None:
     for op in ORIGINAL:
         setattr(mx, op, getattr(ops, op))
     mx.array.__matmul__ = _routed_matmul  # type: ignore[method-assign]
+    for name, transform in _TRANSFORMS.items():
+        setattr(mx, name, _with_rules(transform) if inference else transform)
     for name, trace in _TRACERS.items():
-        setattr(mx, name, _shapeless_on_stock(trace))
+        setattr(mx, name, _shapeless_on_stock(trace, getattr(mx, name)))
 
 
 def _warn_without_table() -> None:
@@ -61,8 +71,8 @@ def disable() -> None:
     for op, original in ORIGINAL.items():
         setattr(mx, op, original)
     mx.array.__matmul__ = _array_matmul  # type: ignore[method-assign]
-    for name, trace in _TRACERS.items():
-        setattr(mx, name, trace)
+    for name, original in {**_TRANSFORMS, **_TRACERS}.items():
+        setattr(mx, name, original)
 
 
 def use_table(path: str | Path | None, *, simulated: bool = False) -> None:
@@ -102,8 +112,31 @@ def _routed_matmul(a: mx.array, b: Any) -> mx.array:
     return ops.matmul(a, b) if isinstance(b, mx.array) else _array_matmul(a, b)
 
 
-def _shapeless_on_stock(trace: Callable[..., Any]) -> Callable[..., Any]:
-    """``mx.compile`` and its like, with functions that are traced for any shape kept on stock.
+def _with_rules(transform: Callable[..., Any]) -> Callable[..., Any]:
+    """``mx.grad`` and its like, with the function's products under MLX's rules for them."""
+
+    @functools.wraps(transform)
+    def transforming(*args: Any, **kwargs: Any) -> Any:
+        if "fun" in kwargs:
+            kwargs["fun"] = _ruled(kwargs["fun"])
+        elif args and _is_function(args[0]):
+            args = (_ruled(args[0]), *args[1:])
+        return transform(*args, **kwargs)
+
+    return transforming
+
+
+def _ruled(function: Callable[..., Any]) -> Callable[..., Any]:
+    def under_rules(*args: Any, **kwargs: Any) -> Any:
+        with ROUTERS.transforming():
+            return function(*args, **kwargs)
+
+    return under_rules
+
+
+def _shapeless_on_stock(trace: Callable[..., Any], then: Callable[..., Any]) -> Callable[..., Any]:
+    """``mx.compile`` and its like, with functions that are traced for any shape kept on stock; ``then`` is what is
+    called.
 
     Slicing and splitting, which the row compositions need, cannot be traced for shapes yet unknown: MLX would raise at
     the second shape where stock would not.
@@ -115,7 +148,7 @@ def _shapeless_on_stock(trace: Callable[..., Any]) -> Callable[..., Any]:
             args = tuple(_on_stock(arg) if _is_function(arg) else arg for arg in args)
             if "fun" in kwargs:
                 kwargs["fun"] = _on_stock(kwargs["fun"])
-        return trace(*args, **kwargs)
+        return then(*args, **kwargs)
 
     return tracing
 

@@ -37,13 +37,8 @@ def run(tmp_path):
 @pytest.mark.parametrize("name", ["program.py", "program"])
 def test_a_file_or_a_module_is_the_main_program_with_its_own_arguments(name, run, tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
-    ended = run(name, "--table", "x", "--inference", "-h")
-    assert (ended.returncode, ended.stdout) == (0, "__main__ ['--table', 'x', '--inference', '-h'] True False\n")
-
-
-def test_what_stands_before_the_program_is_ours(run, tmp_path):
-    (tmp_path / "program.py").write_text(PROGRAM)
-    assert run("--inference", "program.py", "a").stdout == "__main__ ['a'] True True\n"
+    ended = run(name, "--table", "x", "-h")
+    assert (ended.returncode, ended.stdout) == (0, "__main__ ['--table', 'x', '-h'] True True\n")
 
 
 def test_a_table_comes_first(run, tmp_path, write_table):

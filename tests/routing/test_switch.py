@@ -1,0 +1,126 @@
+"""``enable(inference=True)``: where kernels of our own are called without MLX's rules for transformations."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import mlx.core as mx
+import pytest
+
+import autotune
+from autotune import kernels
+from autotune.kernels.base import Kernel
+from autotune.mlx_ops import ORIGINAL
+from autotune.problem import OPS
+from autotune.routing import switch
+from autotune.routing.router import ROUTERS
+
+N, K = 16, 32
+
+
+class Twofold(Kernel):
+    """Stock's result; ``calls`` says in which of its two forms it was called."""
+
+    name = "twofold"
+    ops = OPS
+
+    def __init__(self):
+        self.calls: list[str] = []
+
+    def _op(self, problem, form):
+        stock = ORIGINAL[problem.op]
+
+        def op(*args, **kwargs):
+            self.calls.append(form)
+            return stock(*args, **kwargs)
+
+        return op
+
+    def build(self, problem, config):
+        return self._op(problem, "ruled")
+
+    def bare(self, problem, config):
+        return self._op(problem, "bare")
+
+
+@pytest.fixture
+def kernel(monkeypatch, write_table):
+    """The kernel, in a table that is in use, with the space of a kernel that has no parameters."""
+    made = Twofold()
+    monkeypatch.setitem(kernels.KERNELS, made.name, made)
+    ROUTERS.use(write_table({f"matmul N={N} K={K} f32 nn": [(1, 64, "twofold")]}), False)
+    yield made
+    autotune.disable()
+
+
+@pytest.fixture
+def x():
+    return mx.random.normal((4, K), key=mx.random.key(0))
+
+
+def layer(x):
+    return mx.sum(mx.square(mx.matmul(x, mx.ones((K, N)))))
+
+
+TRANSFORMS = {
+    "grad": lambda x: mx.grad(layer)(x),
+    "grad of a name": lambda x: mx.grad(lambda *, x: layer(x), argnames="x")(x=x),
+    "value_and_grad": lambda x: mx.value_and_grad(layer)(x),
+    "vjp": lambda x: mx.vjp(layer, [x], [mx.array(1.0)]),
+    "jvp": lambda x: mx.jvp(layer, [x], [x]),
+    "vmap": lambda x: mx.vmap(layer)(mx.stack([x, x])),
+    "compile": lambda x: mx.compile(layer)(x),
+    "compile in a partial": lambda x: partial(mx.compile, inputs=None)(layer)(x),
+    "checkpoint": lambda x: mx.checkpoint(layer)(x),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_what_is_transformed_has_rules_and_the_rest_has_none(name, kernel, x):
+    autotune.enable(inference=True)
+    layer(x)
+    mx.eval(TRANSFORMS[name](x))
+    layer(x)
+    assert kernel.calls == ["bare", "ruled", "bare"]
+
+
+def test_a_transformation_that_raises_ends_too(kernel, x):
+    def broken(x):
+        layer(x)
+        raise KeyError
+
+    autotune.enable(inference=True)
+    with pytest.raises(KeyError):
+        mx.grad(broken)(x)
+    layer(x)
+    assert kernel.calls == ["ruled", "bare"]
+
+
+def test_inside_another_the_rules_stay(kernel, x):
+    autotune.enable(inference=True)
+    mx.grad(lambda x: mx.grad(layer)(x).sum() + layer(x))(x)
+    assert kernel.calls == ["ruled", "ruled"]
+
+
+def test_shapeless_functions_are_on_stock_all_the_same(kernel, x):
+    autotune.enable(inference=True)
+    mx.eval(mx.compile(layer, shapeless=True)(x))
+    assert kernel.calls == []
+
+
+def test_without_it_everything_has_rules(kernel, x):
+    for _ in range(2):
+        autotune.enable(inference=True)
+        autotune.enable()
+        layer(x)
+        mx.grad(layer)(x)
+    assert kernel.calls == ["ruled"] * 4
+
+
+def test_disable_puts_the_transformations_back(kernel):
+    before = {name: getattr(mx, name) for name in switch._TRANSFORMS}
+    assert before == switch._TRANSFORMS
+    autotune.enable(inference=True)
+    assert all(getattr(mx, name) is not before[name] for name in before)
+    autotune.disable()
+    assert all(getattr(mx, name) is before[name] for name in before)
