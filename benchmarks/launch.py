@@ -64,7 +64,11 @@ def measure(problem: Problem, route: Route) -> dict[str, Any]:
 
     with launch.through(keep):
         op(*arguments, stream=None)
-    ready = [(start_of(each).bind(each.inputs), each.inputs) for each in seen]
+    ready = []
+    for each in seen:
+        start = start_of(each)
+        function = start.bind(each.inputs)
+        ready.append((function, (*start.leading, *each.inputs[1:])))
 
     def mlx() -> None:
         for function, inputs in ready:

@@ -45,7 +45,7 @@ class Start:
     evaluated, which is why routes are tried once before they are used (``family.probe``).
     """
 
-    __slots__ = ("_bound", "_sizes", "dtypes", "grid", "program", "shapes", "threadgroup")
+    __slots__ = ("_bound", "_sizes", "_values", "dtypes", "grid", "leading", "program", "shapes", "threadgroup")
 
     def __init__(
         self,
@@ -58,25 +58,27 @@ class Start:
     ) -> None:
         self.program, self.grid, self.threadgroup = program, grid, threadgroup
         self.shapes, self.dtypes = (shape,), (dtype,)
-        self._sizes = _sizes(*sizes)
+        self._values, self._sizes = sizes, _sizes(*sizes)
+        self.leading: tuple[mx.array, ...] = (self._sizes,)
+        """Inputs before those of a call; none where the sizes go to the GPU by value, which :meth:`bind` decides."""
         self._bound: Optional[Callable[..., Sequence[mx.array]]] = None
 
     def __call__(self, *arrays: mx.array, stream: Any = None) -> mx.array:
-        inputs = (self._sizes, *arrays)
         runner = _runner()
         if runner is not None:
-            return runner(self.launch(inputs, stream))[0]
+            return runner(self.launch((self._sizes, *arrays), stream))[0]
         bound = self._bound
         if bound is None:
-            bound = self._bound = self.bind(inputs)
-        return bound(inputs=inputs, stream=stream)[0]
+            bound = self._bound = self.bind((self._sizes, *arrays))
+        return bound(inputs=(*self.leading, *arrays), stream=stream)[0]
 
     def launch(self, inputs: tuple[mx.array, ...], stream: Any = None) -> Launch:
         """What a runner gets."""
         return Launch(self.program, inputs, self.grid, self.threadgroup, self.shapes, self.dtypes, stream)
 
     def bind(self, inputs: tuple[mx.array, ...]) -> Callable[..., Sequence[mx.array]]:
-        """MLX's function with everything filled in but ``inputs`` and ``stream``; it gives a list of outputs."""
+        """MLX's function with everything filled in but ``inputs`` (:attr:`leading` and a call's own) and ``stream``; it
+        gives a list of outputs. ``inputs`` here are a launch's: the array of sizes first."""
         options: dict[str, Any] = {
             "grid": self.grid,
             "threadgroup": self.threadgroup,
@@ -86,11 +88,12 @@ class Start:
         machine_code = code(self.launch(inputs)) if _on_cuda() else None
         if machine_code is None:
             return partial(kernel(self.program), **options)
+        self.leading = ()
         return partial(
             mx.fast.precompiled_cuda_kernel,
             name=cuda_name(self.program),
             compiled_source=machine_code,
-            scalars=(),
+            scalars=self._values,
             ensure_row_contiguous=True,
             **options,
         )

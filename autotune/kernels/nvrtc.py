@@ -127,16 +127,28 @@ def architecture() -> str:
     return name + "a" if number.isdigit() and int(number) >= 90 else name
 
 
+SIZES = "sizes"
+"""The input of integers that every text of ours has. By value it costs no array to keep track of and, at the start of
+the kernel, no load from memory."""
+
+
 def source(program: Program, launch: Launch, name: str) -> str:
-    """What MLX would make of the launch, with ``name`` as it stands in the machine code."""
+    """What MLX would make of the launch, with ``name`` as it stands in the machine code; but the sizes come by value,
+    as the last parameters."""
     body = cuda.body(program.body, program.inputs)
-    parameters = []
+    parameters, sizes = [], []
     for input_, array in zip(program.inputs, launch.inputs):
+        if input_ == SIZES:
+            sizes = ["size" + str(at) for at in range(array.size)]
+            continue
         parameters.append("const " + TYPES[array.dtype] + "* " + input_)
         for suffix, type_ in AXES.items():
             if input_ + suffix in body and array.ndim:
                 parameters.append("const __grid_constant__ " + type_ + " " + input_ + suffix)
     parameters += [TYPES[dtype] + "* " + output for output, dtype in zip(program.outputs, launch.dtypes)]
+    if sizes:
+        parameters += ["int " + size for size in sizes]
+        body = "const int " + SIZES + "[] = {" + ", ".join(sizes) + "};\n" + body
     bounds = "__launch_bounds__(" + str(math.prod(launch.threadgroup)) + ")"
     first = 'extern "C" __global__ void ' + bounds + " " + name + "(" + ", ".join(parameters) + ") {"
     return "\n".join((PRELUDE, cuda.header(program.header), first, body, "}", ""))

@@ -134,7 +134,15 @@ def parameters(source):
 class TestSource:
     def test_signature(self):
         made = nvrtc.source(PROGRAM, asked(), "some")
-        assert parameters(made) == (128, "some", ["const int* sizes", "const __nv_bfloat16* x", "__half* y"])
+        by_value = ["int size0", "int size1", "int size2"]
+        assert parameters(made) == (128, "some", ["const __nv_bfloat16* x", "__half* y", *by_value])
+        assert "const int sizes[] = {size0, size1, size2};\ny[0] = x[sizes[0]];" in made
+
+    def test_without_sizes_there_is_nothing_by_value(self):
+        program = Program("p", ("x",), ("y",), "", "y[0] = x[0];")
+        made = nvrtc.source(program, asked(program, (mx.zeros((8,)),)), "some")
+        assert parameters(made)[2] == ["const float* x", "__half* y"]
+        assert "size" not in made.rpartition("{")[2]
 
     def test_parts_are_in_order(self):
         made = nvrtc.source(PROGRAM, asked(), "some")
