@@ -153,3 +153,62 @@ def test_the_command(options):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(("|", "ml-explore"))
+
+
+class TestDocs:
+    """The tables of docs/simulated.md are those that the commands print, row by row, none missing and none more."""
+
+    @staticmethod
+    def printed(run, monkeypatch, capsys, *options):
+        monkeypatch.setattr(sys, "argv", ["run.py", *options])
+        run.main()
+        return markdown_tables(capsys.readouterr().out)
+
+    def check(self, printed, width):
+        """Compares each printed table with the one of the same head; ``width`` says how many of its cells count."""
+        there = {head[: width(head)]: rows for head, rows in markdown_tables(DOCS.read_text("utf-8")).items()}
+        for head, rows in printed.items():
+            cut = width(head)
+            assert head[:cut] in there, f"docs/simulated.md lacks the table {head}"
+            assert [row[:cut] for row in there[head[:cut]]] == [row[:cut] for row in rows]
+
+    @pytest.mark.parametrize("report", ["3422", "3553"])
+    def test_reports(self, run, monkeypatch, capsys, report):
+        self.check(self.printed(run, monkeypatch, capsys, "--report", report), len)
+
+    def test_errors(self, run, monkeypatch, capsys):
+        self.check(self.printed(run, monkeypatch, capsys), without_crossed)
+
+    @pytest.mark.slow
+    def test_errors_crossed(self, run, monkeypatch, capsys):
+        self.check(self.printed(run, monkeypatch, capsys, "--cross"), len)
+
+    def test_every_table_is_whole(self):
+        lines = DOCS.read_text("utf-8").splitlines()
+        for before, line in zip(["", *lines], lines):
+            if set(line) <= set("|- ") and "---" in line:
+                assert len(cells(line)) == len(cells(before)), before
+
+
+DOCS = ROOT / "docs" / "simulated.md"
+
+
+def cells(line):
+    return tuple(cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|"))
+
+
+def without_crossed(head):
+    return head.index("crossed") if "crossed" in head else len(head)
+
+
+def markdown_tables(text):
+    """The rows of each table by its head."""
+    found, rows = {}, None
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            rows = None
+        elif rows is None:
+            rows = found[cells(line)] = []
+        elif set(line) - set("|- "):
+            rows.append(cells(line))
+    return found
