@@ -46,7 +46,7 @@ def plot(b: Bounds, path: Path) -> None:
     axes.plot(ms, [each.seconds * 1e6 for each in rows], "o-", color="black", markersize=4, label="predicted (stock)")
     measured = [(each.m, each.measured * 1e6) for each in rows if each.measured is not None]
     if measured:
-        axes.plot(*zip(*measured), "s", color="#cc79a7", label="measured (stock)")
+        axes.plot(*zip(*measured), "s", color="#cc79a7", label="measured (stock, calls linked)")
     axes.set_ylim(*((0.15 * lowest, 4 * highest) if wide else (0, 1.25 * highest)))
     _hand_overs(axes, rows)
     _crossings(axes, b, rows)

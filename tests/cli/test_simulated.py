@@ -211,7 +211,20 @@ class TestExplain:
         assert "measured us" in done.stdout
         assert "Model of the Apple M5 Max (40 GPU cores" in done.stdout
         document = json.loads(run("explain", PROBLEM, "--table", measured.with_suffix(".json"), "--json").stdout)
-        assert [each["m"] for each in document["model"]["by_m"] if each["measured_us"]] == [3, 9]
+        beside = [each for each in document["model"]["by_m"] if each["measured_us"]]
+        assert [each["m"] for each in beside] == [3, 9]
+
+    def test_the_models_own_times_relabelled_as_measured_are_met(self, csv, tmp_path):
+        """What is left is the noise of a simulated evaluation, 1 %."""
+        measured = tmp_path / "m5max.csv"
+        measured.write_text(csv.read_text().replace(",simulated\n", ",measured\n"))
+        run("export", "--from-csv", measured)
+        asked = ("explain", PROBLEM, "--table", measured.with_suffix(".json"), "--mlx", "0.31.1", "--json")
+        beside = [each for each in json.loads(run(*asked).stdout)["model"]["by_m"] if each["measured_us"]]
+        assert len(beside) == 2
+        for each in beside:
+            assert each["expected_us"] == pytest.approx(each["measured_us"], rel=0.02)
+            assert each["predicted_us"] < 0.9 * each["measured_us"]
 
     def test_other_chips_have_no_model(self):
         assert json.loads(run("explain", PROBLEM, "--chip", "h100", "--json").stdout)["model"] is None
