@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 
+from ...errors import UsageError
 from ...kernels import STOCK, Route
 from ...machine import Machine
 from ...problem import Problem
@@ -73,7 +74,7 @@ class SimulatedSession:
             device = self._device
             try:
                 predicted = model.predict(self.problem, device.chip, device.version, route, self._load)
-            except Exception as error:
+            except UsageError as error:  # what an illegal or unmodelled route raises; anything else is a defect here
                 raise RouteFailed("raised", str(error)) from None
             # The small kernel that links the calls of a chain is timed with them (autotune/devices/mlx.py).
             link = device.chip.constants.launch_us * 1e-6 if self._load == "chained" else 0.0

@@ -50,6 +50,22 @@ def test_a_route_without_a_model_fails():
         session.check(Route.parse("nonsense"))
 
 
+def test_a_route_that_the_chip_cannot_run_fails():
+    session = SimulatedDevice(chip.get("m4pro")).open(PROBLEM, 0, "chained")
+    with pytest.raises(RouteFailed, match="no neural accelerators"):
+        session.time(Route.parse("qmm_nax"), 1)
+
+
+@pytest.mark.parametrize("error", [KeyError("rows"), ZeroDivisionError(), TypeError("x")])
+def test_a_defect_of_the_model_is_no_failed_route(monkeypatch, error):
+    def predict(*_):
+        raise error
+
+    monkeypatch.setattr(model, "predict", predict)
+    with pytest.raises(type(error)):
+        SimulatedDevice(chip.get("m4pro")).open(PROBLEM, 0, "chained").check(PAD)
+
+
 def test_an_unknown_load_is_refused():
     with pytest.raises(ValueError, match="load"):
         SimulatedDevice(chip.get("m4pro")).open(PROBLEM, 0, "evaluated")
