@@ -171,6 +171,24 @@ class TestNothingMeasuredIsLost:
 
 
 class TestExport:
+    def test_rows_of_both_sources_make_no_table(self, csv, tmp_path):
+        both = tmp_path / "both.csv"
+        lines = csv.read_text().splitlines(keepends=True)
+        both.write_text("".join(lines[:-1]) + lines[-1].replace(",simulated\n", ",measured\n"))
+        error = run("export", "--from-csv", both).exception
+        assert "simulated and measured" in str(error)
+        assert not both.with_suffix(".json").exists()
+
+    def test_diff_with_a_measured_table_is_wrong_use_and_no_regression(self, csv, tmp_path):
+        measured = tmp_path / "m5max.csv"
+        measured.write_text(csv.read_text().replace(",simulated\n", ",measured\n"))
+        for path in (csv, measured):
+            assert run("export", "--from-csv", path).exit_code == 0
+        one, two = csv.with_suffix(".json"), measured.with_suffix(".json")
+        assert exit_code("diff", one, two, "--fail-on", "slower") == USAGE
+        assert exit_code("diff", two, one, "--format", "markdown") == USAGE
+        assert exit_code("diff", one, one, "--fail-on", "slower") == 0
+
     def test_the_table_says_simulated(self, csv):
         done = run("export", "--from-csv", csv)
         assert done.exit_code == 0, done.exception
