@@ -12,6 +12,8 @@ import re
 from ..errors import UsageError
 
 Version = tuple[int, int, int]
+PATTERN = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?(?:(?:a|b|rc)\d+)?(?:\.post\d+)?(?:\.dev\d+)?(?:\+[a-zA-Z0-9.]+)?")
+"""Versions as Python packages have them; pre-releases, builds of a day and local builds count as the release."""
 
 OLDEST: Version = (0, 29, 0)
 NEWEST: Version = (0, 32, 2)
@@ -64,7 +66,7 @@ ONE_BIT: Version = (0, 32, 4)
 def parse(text: str) -> Version:
     """The version of ``"0.31.1"``, ``"0.32"`` (0.32.0) or ``"0.32.2.dev20260822"``. Raises :class:`UsageError` where
     it is none, or older than :data:`OLDEST`."""
-    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
+    match = PATTERN.fullmatch(text)
     if not match:
         raise UsageError(f"{text!r} is no version of MLX", "for instance 0.32.1")
     version = (int(match[1]), int(match[2]), int(match[3] or 0))

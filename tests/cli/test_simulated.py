@@ -55,6 +55,17 @@ class TestSweep:
         run(*SWEEP, "--out", again, "--mlx", "0.31.1")
         assert again.read_text() == csv.read_text()
 
+    def test_without_noise_intervals_are_points_whatever_the_seed(self, tmp_path):
+        found = []
+        for seed in (1, 2):
+            path = tmp_path / f"{seed}.csv"
+            assert run(*SWEEP, "--out", path, "--noise", "0", "--seed", seed).exit_code == 0
+            found.append({(row.problem, row.route): row for row in results.read(path)})
+        one, two = found
+        assert all(row.low == row.high == row.speedup for row in one.values() if row.status == "ok")
+        for key in set(one) & set(two):
+            assert one[key].time_us == two[key].time_us
+
     def test_json(self, tmp_path):
         document = json.loads(run(*SWEEP, "--out", tmp_path / "x.csv", "--json").stdout)
         assert document["source"] == "simulated"
@@ -102,7 +113,10 @@ class TestSweep:
             ("--simulate", "--chip", "m5max", "--cores", "7"),
             ("--simulate", "--chip", "m5max", "--mlx", "0.1.0"),
             ("--simulate", "--chip", "m5max", "--storage", "sqlite:///x.db"),
+            ("--simulate", "--chip", "m5max", "--mlx", "0.32.1banana"),
+            ("--simulate", "--chip", "m5max", "--noise", "-1"),
             ("--mlx", "0.31.1"),
+            ("--noise", "0"),
         ],
     )
     def test_wrong_use(self, args):

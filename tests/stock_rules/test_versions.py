@@ -18,6 +18,7 @@ from .calls import dense, quantized, stock, tile
         ("0.32", (0, 32, 0)),
         ("0.32.2.dev20260822+846d176", (0, 32, 2)),
         ("1.0.0rc1", (1, 0, 0)),
+        ("0.32.1.post2", (0, 32, 1)),
         ("0.29.0", (0, 29, 0)),
     ],
 )
@@ -25,7 +26,7 @@ def test_parse(text, version):
     assert parse(text) == version
 
 
-@pytest.mark.parametrize("text", ["", "main", "32", "v0.31.1"])
+@pytest.mark.parametrize("text", ["", "main", "32", "v0.31.1", "0.32.1banana", "0.32.", "0.32.1.4", "0.32.1 "])
 def test_what_is_no_version(text):
     with pytest.raises(UsageError, match="is no version of MLX"):
         parse(text)

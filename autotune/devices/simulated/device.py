@@ -20,8 +20,9 @@ from .chip import SimulatedChip
 
 NOISE = 0.01
 """Standard deviation of one evaluation's log time: a quiet machine's."""
-SESSION_NOISE = 0.005
-"""Standard deviation of what a route's whole session is off by: where its buffers lie, and the like."""
+SESSION = 0.5
+"""What a route's whole session is off by (where its buffers lie, and the like), as a share of the noise of one
+evaluation: the ratio of the standard deviations."""
 ERROR = {"f32": 1e-6, "f16": 5e-4, "bf16": 4e-3}
 """Relative error of every route, stock included: about what rounding the result costs."""
 
@@ -29,7 +30,8 @@ ERROR = {"f32": 1e-6, "f16": 5e-4, "bf16": 4e-3}
 class SimulatedDevice:
     """A chip that exists in the model alone; a :class:`autotune.devices.base.Device`.
 
-    ``machine`` carries the chip's own identity, with ``mlx`` as the version whose rules stock follows.
+    ``machine`` carries the chip's own identity, with ``mlx`` as the version whose rules stock follows. ``noise`` is the
+    standard deviation of one evaluation's log time; with 0 the times are the model's alone, whatever the seed.
     """
 
     def __init__(self, chip: SimulatedChip, version: str = model.NEWEST, noise: float = NOISE) -> None:
@@ -78,7 +80,7 @@ class SimulatedSession:
                 raise RouteFailed("raised", str(error)) from None
             # The small kernel that links the calls of a chain is timed with them (autotune/devices/mlx.py).
             link = device.chip.constants.launch_us * 1e-6 if self._load == "chained" else 0.0
-            off = random.Random(f"{self._seed} {self.problem} {route}").gauss(0.0, SESSION_NOISE)
-            scale = math.exp(off) if device.noise and route != STOCK else 1.0
+            off = random.Random(f"{self._seed} {self.problem} {route}").gauss(0.0, SESSION * device.noise)
+            scale = math.exp(off) if route != STOCK else 1.0
             self._seconds[route] = (predicted.seconds + link) * scale
         return self._seconds[route]

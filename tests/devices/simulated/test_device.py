@@ -39,6 +39,12 @@ def test_noise_is_small_and_the_seeds():
     assert pstdev(times[0]) / mean == pytest.approx(NOISE, rel=0.3)
 
 
+def test_without_noise_the_seed_is_of_no_account():
+    device = SimulatedDevice(chip.get("m4pro"), noise=0.0)
+    times = {device.open(PROBLEM, seed, "chained").time(PAD, 50) for seed in range(5)}
+    assert len(times) == 1
+
+
 def test_every_route_is_as_right_as_stock():
     session = SimulatedDevice(chip.get("m4pro")).open(PROBLEM, 0, "chained")
     assert session.check(PAD) == session.check(STOCK)
