@@ -11,7 +11,8 @@ Errors are absolute values of predicted over published time minus one. Sources w
 constants in ``configs/simulated.yaml`` were fitted to; the held-out ones were not looked at by the fit; from those with
 the role ``read`` one constant was read, and they count in no summary. With ``--cross`` each
 thread's rows are predicted besides with constants that were fitted to all other threads (a minute): then no row is
-predicted by constants that it had a part in.
+predicted by constants that it had a part in. The rows of ``--published FILE`` are judged and never fitted to: with
+``--cross`` by constants that were fitted to all threads of the repository but their own.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ import folds
 import rows
 from rows import FIT, HELD_OUT, READ, Row, Source
 
+from autotune.errors import AutotuneError
+
 FIVE = ("m3max", "m4pro", "m4max", "m5", "m5max")
 """The chips that the goals are about."""
 TIE = 0.05
@@ -43,8 +46,17 @@ REPORTS = {
 Predict = Callable[[Source, Row], float]
 
 
-def main() -> None:
+def main() -> int:
     options = _options()
+    try:
+        _run(options)
+    except AutotuneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
     if options.fit:
         _print_fit()
     elif options.folds:
@@ -90,8 +102,9 @@ def right_winner(published: tuple[float, float], predicted: tuple[float, float])
 
 
 def _crossed(every: Sequence[Source]) -> Predict:
-    """Predictions by constants that were fitted without the row's thread, and without sources of single constants."""
-    used = [source for source in every if source.role != READ]
+    """Predictions by constants that were fitted to the repository's rows, but for the row's thread and for sources of
+    single constants."""
+    used = [source for source in rows.sources() if source.role != READ]
     constants = {url: fit.fit(source for source in used if source.url != url) for url in {each.url for each in every}}
     return lambda source, row: rows.seconds(source, row, constants[source.url])
 
@@ -100,11 +113,15 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cross", action="store_true", help="predict each thread by constants fitted without it")
     parser.add_argument("--published", type=Path, help="rows to judge, instead of those of the repository")
-    parser.add_argument("--report", choices=sorted(REPORTS), help="one thread beside the model")
-    parser.add_argument("--fit", action="store_true", help="fit the constants and print them")
-    parser.add_argument("--folds", action="store_true", help="leave each fitted source out, with and without others")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--report", choices=sorted(REPORTS), help="one thread beside the model")
+    other.add_argument("--fit", action="store_true", help="fit the constants and print them")
+    other.add_argument("--folds", action="store_true", help="leave each fitted source out, with and without others")
     parser.add_argument("--json", type=Path, help="keep the errors there")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if (options.report or options.fit or options.folds) and (options.published or options.cross or options.json):
+        parser.error("--report, --fit and --folds are of the repository's rows: no --published, --cross or --json")
+    return options
 
 
 def _print_errors(every: Sequence[Source], found: dict[str, list[float]], crossed: dict[str, list[float]]) -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+import yaml
+
+from autotune.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "benchmarks" / "simulator"
@@ -20,6 +23,19 @@ def run():
     sys.path.remove(str(FOLDER))
     for name in ("run", "rows", "fit", "folds"):
         sys.modules.pop(name, None)
+
+
+MINE = {
+    "id": "mine", "url": "none", "chip": "m4max", "cores": 40, "mlx": "0.32.1", "timing": "chained", "weights": "cold",
+    "role": "held-out", "rows": [[0.5, "2 x matmul M=512 N=512 K=512 f16 nn"]],
+}  # fmt: skip
+"""A table of one's own, as ``--published`` takes it."""
+
+
+def written(folder, *tables):
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump({"times": list(tables)}))
+    return path
 
 
 class TestGoals:
@@ -60,14 +76,68 @@ class TestRows:
         assert all(row.seconds > 0 and row.terms for source in sources for row in source.rows)
         assert len({source.id for source in sources}) == len(sources)
 
-    def test_a_role_that_there_is_not_is_refused(self, run, tmp_path):
-        file = tmp_path / "mine.yaml"
-        file.write_text(
-            "times:\n- {id: mine, url: none, chip: m4max, cores: 40, mlx: '0.32.1', timing: chained, weights: cold,"
-            " role: judged, rows: []}\n"
-        )
-        with pytest.raises(Exception, match="judged"):
-            run.rows.sources(file)
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"role": "judged"}, "role in mine.yaml, mine: 'judged'"),
+            ({"timing": "chain"}, "timing in mine.yaml, mine: 'chain'"),
+            ({"weights": "warm"}, "weights in mine.yaml, mine: 'warm'"),
+            ({"chip": "m99"}, "mine.yaml, mine: .*m99"),
+            ({"cores": 7}, "mine.yaml, mine: .*7"),
+            ({"cores": "many"}, "mine.yaml, mine: cores 'many' is no whole number"),
+            ({"mlx": 0.32}, "mine.yaml, mine: mlx 0.32 is no text"),
+            ({"mlx": "0.32.1banana"}, "mine.yaml, mine: '0.32.1banana' is no version"),
+            ({"rows": []}, "mine.yaml, mine has no rows"),
+            ({"rows": [[0.5]]}, r"mine.yaml, mine: row \[0.5\]"),
+            ({"rows": [[-1, "matmul M=5 N=5 K=5 f16 nn"]]}, "mine.yaml, mine: row"),
+            ({"rows": [[1, "matmul M=5 N=5 f16 nn"]]}, "mine.yaml, mine: "),
+            ({"rows": [[1, "few x matmul M=5 N=5 K=5 f16 nn"]]}, "mine.yaml, mine: .*no count"),
+            ({"colour": "red"}, "key in mine.yaml, mine: 'colour'"),
+        ],
+    )
+    def test_a_slip_is_refused_with_the_files_name(self, run, tmp_path, changes, said):
+        with pytest.raises(UsageError, match=said):
+            run.rows.sources(written(tmp_path, {**MINE, **changes}))
+
+    def test_a_file_without_tables_is_refused(self, run, tmp_path):
+        with pytest.raises(UsageError, match=r"mine\.yaml: times must be a list"):
+            run.rows.sources(written(tmp_path))
+
+    def test_ids_are_unique(self, run, tmp_path):
+        with pytest.raises(UsageError, match=r"mine\.yaml: 2 tables have the id mine"):
+            run.rows.sources(written(tmp_path, MINE, MINE))
+
+    def test_a_missing_file_is_one_line(self, run, monkeypatch, capsys, tmp_path):
+        monkeypatch.setattr(sys, "argv", ["run.py", "--published", str(tmp_path / "away.yaml")])
+        assert run.main() == 2
+        captured = capsys.readouterr()
+        assert captured.err.count("\n") == 1
+        assert "away.yaml cannot be read" in captured.err
+        assert not captured.out
+
+    @pytest.mark.parametrize("other", [["--report", "3422"], ["--fit"], ["--folds"], ["--sensitivity"]])
+    def test_rows_of_a_file_are_for_no_other_command(self, run, monkeypatch, tmp_path, other):
+        monkeypatch.setattr(sys, "argv", ["run.py", "--published", str(written(tmp_path, MINE)), *other])
+        with pytest.raises(SystemExit) as ended:
+            run.main()
+        assert ended.value.code == 2
+
+    def test_crossed_rows_of_a_file_are_judged_by_fits_to_the_repositorys(self, run, monkeypatch, capsys, tmp_path):
+        asked = []
+
+        def fit(sources):
+            asked.append({source.id for source in sources})
+            return run.fit.chips.constants()
+
+        monkeypatch.setattr(run.fit, "fit", fit)
+        thread = "https://github.com/ml-explore/mlx/pull/3422"
+        path = written(tmp_path, MINE, {**MINE, "id": "again", "url": thread, "role": "fit"})
+        monkeypatch.setattr(sys, "argv", ["run.py", "--cross", "--published", str(path)])
+        assert run.main() == 0
+        every = {source.id for source in run.rows.sources() if source.role != run.rows.READ}
+        of_thread = {source.id for source in run.rows.sources() if source.url == thread}
+        assert sorted(asked, key=len) == [every - of_thread, every]
+        assert "| mine " in capsys.readouterr().out
 
     def test_constants_read_off_one_source_name_it_and_it_does_nothing_else(self, run):
         read = {source.id for source in run.rows.sources() if source.role == run.rows.READ}
@@ -80,12 +150,7 @@ class TestRows:
         assert source.rows[0].terms[0][0] == 303
 
     def test_other_rows_can_be_judged(self, run, tmp_path):
-        file = tmp_path / "mine.yaml"
-        file.write_text(
-            "times:\n- {id: mine, url: none, chip: m4max, cores: 40, mlx: '0.32.1', timing: chained, weights: cold,"
-            " role: held-out, rows: [[0.5, 2 x matmul M=512 N=512 K=512 f16 nn]]}\n"
-        )
-        (source,) = run.rows.sources(file)
+        (source,) = run.rows.sources(written(tmp_path, MINE))
         assert source.rows[0].terms[0][0] == 2
         assert len(run.errors(run.rows.seconds, [source])["mine"]) == 1
 
