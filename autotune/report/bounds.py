@@ -19,7 +19,7 @@ from ..devices.simulated.work import CACHE, LAUNCH, MEMORY, WAITING
 from ..kernels import STOCK, Route
 from ..problem import Problem
 from ..search.measure import EFFORTS, MOST_CALLS, calibrated
-from ..stock_rules import standing_in
+from ..stock_rules import versions
 
 SHOWN = (*range(1, 17), 24, 25, 32, 33, 48, 64, 65, 96, 128, 160, 192, 256, 384, 512, 1024, 2048, 4096, 8192)
 """M at which the bounds are listed, up to twice the M that was asked about and at least to 32."""
@@ -208,7 +208,8 @@ def document(b: Bounds) -> dict[str, Any]:
             "nax": b.chip.nax,
         },
         "mlx": b.version,
-        "mlx_rules": standing_in(b.version),
+        "mlx_rules": versions.standing_in(b.version),
+        "mlx_rules_beyond": list(versions.beyond(b.version)),
         "predicted_us": _us(p.seconds),
         "evaluated_us": _us(p.seconds + b.chip.evaluate),
         "rules": p.rules,

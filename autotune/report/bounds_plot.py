@@ -52,7 +52,9 @@ def plot(b: Bounds, path: Path) -> None:
     _crossings(axes, b, rows)
     axes.set_xlabel("M, rows of x")
     axes.set_ylabel("microseconds a call")
-    axes.set_title(f"{b.problem.family}\n{b.chip.name}, MLX {versions.said(b.version)}: simulated", fontsize=10)
+    axes.set_title(
+        f"{b.problem.family}\n{b.chip.name}, MLX {versions.said(b.version)}: simulated", fontsize=10, wrap=True
+    )
     figure.legend(fontsize=8, loc="outside lower center", ncols=4)
     axes.grid(alpha=0.3)
     try:

@@ -133,6 +133,7 @@ class TestVersions:
         assert said in run(*asked).stdout
         model = json.loads(run(*asked, "--json").stdout)["model"]
         assert (model["mlx"], model["mlx_rules"]) == (version, "0.32.2")
+        assert "one-bit weights" in model["mlx_rules_beyond"]
         assert said in run(*SWEEP, "--out", tmp_path / "x.csv", "--mlx", version).stderr
 
     def test_a_known_one_stands_for_itself(self):
