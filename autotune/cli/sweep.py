@@ -393,6 +393,7 @@ def _done_json(done: Done) -> dict[str, Any]:
 
 def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool, then: str = "") -> None:
     """What the sweep found; ``then`` is the command that comes next, and is given for a simulated sweep alone."""
+    from ..devices.simulated.model import OFF
     from ..kernels import STOCK
     from ..report.progress import speedup
     from ..report.tables import count
@@ -406,6 +407,7 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool, t
                 "chip": chip_id,
                 "storage": url,
                 "source": "simulated" if then else "measured",
+                **({"model_off": {"median": OFF[0], "p90": OFF[1]}} if then else {}),
                 "stopped": outcome.stopped,
                 "left": outcome.left,
                 "untried": outcome.untried,
@@ -425,6 +427,13 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool, t
                 f"{faster} of {len(gains)} problems gain; geometric mean of lower bounds {geometric_mean(gains):.2f}x"
                 + (f" (simulated: a model of {chip_id}, nothing was measured)" if then else "")
             )
+            if then:
+                off, p90 = (f"{100 * share:.0f} %" for share in OFF)
+                print(
+                    "intervals contain the noise of simulated evaluations alone; the model itself was off by "
+                    f"{off} in the median and {p90} at the 90th percentile of published times that it was not fitted "
+                    "to (docs/simulated.md)"
+                )
         if outcome.unfinished:
             cut = outcome.unfinished
             measured = count(cut.routes, "route")

@@ -9,6 +9,7 @@ from statistics import median
 import pytest
 import yaml
 
+from autotune.devices.simulated.model import OFF
 from autotune.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +51,12 @@ class TestGoals:
         assert len(seen) >= 80
         assert median(seen) <= 0.20
         assert run.quantile(seen, 0.9) <= 0.50
+
+    def test_how_far_the_model_is_off_is_what_users_are_told(self, run):
+        found = run.errors(run.rows.seconds, run.rows.sources())
+        held = [source for source in run.rows.sources() if source.role == run.rows.HELD_OUT]
+        seen = [abs(error) for source in held for error in found[source.id]]
+        assert (round(median(seen), 2), round(run.quantile(seen, 0.9), 2)) == OFF
 
     def test_the_first_report(self, run):
         before, after = (source for source in run.rows.sources() if source.id in run.REPORTS["3422"])

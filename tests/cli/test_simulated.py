@@ -50,6 +50,10 @@ class TestSweep:
         assert "(simulated: a model of m5max, nothing was measured)" in done.stdout
         assert f"next: autotune export --from-csv {tmp_path / 'x.csv'}" in done.stderr
 
+    def test_closes_with_how_far_the_model_is_off(self, tmp_path):
+        done = run(*SWEEP, "--out", tmp_path / "x.csv")
+        assert "simulated evaluations alone; the model itself was off by 8 % in the median and 42 %" in done.stdout
+
     def test_the_same_seed_gives_the_same_rows(self, csv, tmp_path):
         again = tmp_path / "again.csv"
         run(*SWEEP, "--out", again, "--mlx", "0.31.1")
@@ -69,6 +73,7 @@ class TestSweep:
     def test_json(self, tmp_path):
         document = json.loads(run(*SWEEP, "--out", tmp_path / "x.csv", "--json").stdout)
         assert document["source"] == "simulated"
+        assert document["model_off"] == {"median": 0.08, "p90": 0.42}
         assert len(document["problems"]) == 2
 
     def test_record_writes_whole_spaces(self, tmp_path):
@@ -220,6 +225,17 @@ class TestExport:
         assert f"{path} is simulated" in checked.stderr
         assert json.loads(run("check", path, "--json").stdout)["simulated"] == [str(path)]
         assert "Simulated at M=3" in run("explain", PROBLEM, "--table", path).stdout
+
+    def test_no_error_is_made_up(self, csv):
+        run("export", "--from-csv", csv)
+        asked = ("explain", PROBLEM, "--table", csv.with_suffix(".json"))
+        told = run(*asked).stdout
+        assert "not computed" in told
+        assert "float64" not in told
+        document = json.loads(run(*asked, "--json").stdout)
+        assert document["row"]["error"] is None
+        assert {(each["error"], each["stock_error"]) for each in document["measured"]} == {(None, None)}
+        assert {row.error for row in results.read(csv)} == {0.0}
 
 
 class TestExplain:

@@ -23,8 +23,6 @@ NOISE = 0.01
 SESSION = 0.5
 """What a route's whole session is off by (where its buffers lie, and the like), as a share of the noise of one
 evaluation: the ratio of the standard deviations."""
-ERROR = {"f32": 1e-6, "f16": 5e-4, "bf16": 4e-3}
-"""Relative error of every route, stock included: about what rounding the result costs."""
 
 
 class SimulatedDevice:
@@ -62,8 +60,7 @@ class SimulatedSession:
 
     def check(self, route: Route) -> Accuracy:
         self._call(route)
-        error = ERROR[self.problem.dtype]
-        return Accuracy(error, 4 * error, 0.0)
+        return Accuracy(0.0, 0.0, 0.0)  # nothing was computed; reports of simulated rows leave errors out
 
     def time(self, route: Route, calls: int) -> float:
         device = self._device
