@@ -184,6 +184,37 @@ def test_the_fit_gives_the_constants_that_are_in_use(run):
         assert getattr(fitted, name) == pytest.approx(getattr(run.fit.chips.constants(), name), rel=0.02), name
 
 
+@pytest.fixture(scope="module")
+def found(run):
+    """What decides each fitted constant, by name."""
+    fitted = [source for source in run.rows.sources() if source.role == run.rows.FIT]
+    return {each.name: each for each in run.fit.sensitivities(fitted)}
+
+
+class TestSensitivity:
+    def test_is_a_share(self, run, found):
+        assert list(found) == list(run.fit.PRIOR)
+        for each in found.values():
+            assert 0 < each.prior < 1
+            assert sum(share for _, share in each.shares) == pytest.approx(1)
+
+    def test_constants_that_mostly_follow_their_prior_say_so(self, run, found):
+        origins = {name: origin for name, (_, _, origin) in run.fit.chips.origins().items()}
+        said = {name for name, origin in origins.items() if origin.startswith("fitted, mostly the prior: ")}
+        assert {name for name, each in found.items() if each.prior > 0.5} == said
+
+    def test_the_first_source_that_a_constant_names_decides_most_about_it(self, run, found):
+        for name, each in found.items():
+            named = run.fit.chips.origins()[name][2].partition(": ")[2]
+            if not named.startswith("with "):
+                assert {named.split(", ")[0]} <= {id_ for id_, _ in each.shares[:3]}, name
+
+    def test_what_one_source_says_alone(self, found):
+        for name, share in {"write": 0.98, "far_us": 0.96, "blunt": 0.89}.items():
+            assert found[name].shares[0][0] == "tristanbilot-m4pro-0.24.1"
+            assert found[name].shares[0][1] == pytest.approx(share, abs=0.01)
+
+
 class TestFolds:
     def test_a_source_never_predicts_itself_and_read_ones_are_never_predicted(self, run, monkeypatch):
         every = {source.id: source for source in run.rows.sources()}
@@ -209,6 +240,7 @@ def test_fitted_constants_name_sources_that_they_were_fitted_to(run):
     fitted = {source.id for source in run.rows.sources() if source.role == run.rows.FIT}
     for name, (_, _, origin) in run.fit.chips.origins().items():
         kind, _, named = origin.partition(": ")
+        kind = kind.removesuffix(", mostly the prior")
         assert (kind == "fitted") == (name in run.fit.PRIOR), name
         assert kind != "fitted" or named.startswith("with ") or set(named.split(", ")) <= fitted, name
 
@@ -247,6 +279,9 @@ class TestDocs:
     @pytest.mark.parametrize("report", ["3422", "3553"])
     def test_reports(self, run, monkeypatch, capsys, report):
         self.check(self.printed(run, monkeypatch, capsys, "--report", report), len)
+
+    def test_sensitivity(self, run, monkeypatch, capsys):
+        self.check(self.printed(run, monkeypatch, capsys, "--sensitivity"), len)
 
     def test_errors(self, run, monkeypatch, capsys):
         self.check(self.printed(run, monkeypatch, capsys), without_crossed)
