@@ -76,6 +76,95 @@ class TestGoals:
         assert median(errors) <= 0.15
 
 
+def missed(*values, why):
+    """A case of a goal that is not reached; the day it is, the test says so."""
+    return pytest.param(*values, marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=why))
+
+
+class TestGoalsByChip:
+    """The goals on the rows of one chip that were not fitted to; there is no such row of an M4 Max."""
+
+    @pytest.mark.parametrize(
+        "chip",
+        [
+            missed("m3max", why="30.1 %: docs/simulated.md, How far off it is"),
+            "m4pro",
+            missed("m5", why="21.7 %: docs/simulated.md, How far off it is"),
+            "m5max",
+        ],
+    )
+    def test_median(self, run, chip):
+        assert median(self.errors(run, chip)) <= 0.20
+
+    @pytest.mark.parametrize("chip", ["m3max", "m4pro", "m5", "m5max"])
+    def test_90th_percentile(self, run, chip):
+        assert run.quantile(self.errors(run, chip), 0.9) <= 0.50
+
+    @pytest.mark.xfail(strict=True, reason="no published row of an M4 Max has an absolute time")
+    def test_the_m4_max_can_be_judged(self, run):
+        assert self.errors(run, "m4max")
+
+    @staticmethod
+    def errors(run, chip):
+        held = [each for each in run.rows.sources() if each.role == run.rows.HELD_OUT and each.chip.id == chip]
+        return [abs(run.rows.seconds(source, row) / row.seconds - 1) for source in held for row in source.rows]
+
+
+class TestGoalsOfTheReports:
+    @pytest.mark.xfail(strict=True, reason="15 of 17: 128x128 and 128x1024 differ")
+    def test_winners_where_there_is_one(self, run):
+        before, after = (source for source in run.rows.sources() if source.id in run.REPORTS["3422"])
+        right = [
+            run.winner(run.rows.seconds(before, one), run.rows.seconds(after, other)) == published
+            for one, other in zip(before.rows, after.rows)
+            if (published := run.winner(one.seconds, other.seconds)) != "tie"
+        ]
+        assert len(right) == 17
+        assert sum(right) / len(right) >= 0.90
+
+    @pytest.mark.parametrize(
+        ("shape", "step"),
+        [
+            missed("N=5120 K=5120", False, why="the model has a step of 14 % where none was published"),
+            ("N=1024 K=5120", False),
+            ("N=13824 K=5120", True),
+            ("N=5120 K=13824", True),
+        ],
+    )
+    def test_the_step_at_three_rows(self, run, shape, step):
+        """A step is a tenth at least from M = 2 to 3: 27 and 30 % were published on the wide shapes, 8 % at most on the
+        others."""
+        op = next(source for source in run.rows.sources() if source.id == "mlx-3553-op")
+        rows = {row.terms[0][1].m: row for row in op.rows if f"{shape} " in row.text}
+        assert (rows[3].seconds / rows[2].seconds - 1 >= 0.10) == step
+        assert (run.rows.seconds(op, rows[3]) / run.rows.seconds(op, rows[2]) - 1 >= 0.10) == step
+
+    @pytest.mark.parametrize(
+        ("source", "shape", "published"),
+        [
+            missed("mlx-3987", "N=2048 K=2048 bf16 affine-b4-g128", (17, 17), why="13"),
+            missed("mlx-3987", "N=4096 K=2048 bf16 affine-b4-g128", (16, 16), why="13"),
+            ("mlx-3987", "N=4096 K=3072 bf16 affine-b4-g128", (13, 13)),
+            ("mlx-3987", "N=4096 K=4096 bf16 affine-b4-g128", (13, 13)),
+            ("mlx-3987", "N=8192 K=3072 bf16 affine-b4-g128", (13, 13)),
+            ("mlx-3987", "N=8192 K=4096 bf16 affine-b4-g128", (13, 13)),
+            ("mlx-3987", "N=16384 K=2048 bf16 affine-b4-g128", (13, 13)),
+            ("mlx-3987", "N=14336 K=4096 bf16 affine-b4-g128", (13, 13)),
+            ("mlx-3987", "N=17408 K=5120 bf16 affine-b4-g128", (13, 13)),
+            missed("mlx-3791", "N=28672 K=8192 bf16 affine-b4-g64", (13, 13), why="9"),
+            ("mlx-3791", "N=28672 K=8192 bf16 affine-b8-g64", (11, 11)),
+            missed("mlx-3791", "N=3072 K=1024 bf16 affine-b4-g64", (20, 24), why="16"),
+        ],
+    )
+    def test_crossovers(self, run, source, shape, published):
+        every = run.rows.crossovers()
+        assert len(every) == 12
+        (each,) = (each for each in every if each.source == source and shape in str(each.problem))
+        if (each.first, each.last) != published:
+            raise ValueError("the published row is another one")
+        assert published[0] <= run.rows.crossover(each) <= published[1]
+
+
 class TestRows:
     def test_each_is_read_and_every_role_is_there(self, run):
         sources = run.rows.sources()
@@ -161,10 +250,8 @@ class TestRows:
         assert source.rows[0].terms[0][0] == 2
         assert len(run.errors(run.rows.seconds, [source])["mine"]) == 1
 
-    def test_ratios_crossovers_and_what_is_left_out(self, run):
+    def test_ratios_and_what_is_left_out(self, run):
         assert all(run.rows.ratio(each) > 0 for each in run.rows.ratios())
-        for each in run.rows.crossovers():
-            assert each.first - 4 <= run.rows.crossover(each) <= each.last + 4, each
         assert all(each["why"] and each["urls"] for each in run.rows.left_out())
 
 
