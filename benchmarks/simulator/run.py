@@ -209,7 +209,8 @@ def _print_crossovers() -> None:
 def _print_left_out() -> None:
     print("\nNot used:")
     for each in rows.left_out():
-        print(f"  {len(each['urls'])} threads: {each['why']}")
+        count = len(each["urls"])
+        print(f"  {count} {'thread' if count == 1 else 'threads'}: {each['why']}")
 
 
 def _print_report(name: str) -> None:

@@ -254,6 +254,14 @@ class TestRows:
         assert all(run.rows.ratio(each) > 0 for each in run.rows.ratios())
         assert all(each["why"] and each["urls"] for each in run.rows.left_out())
 
+    def test_what_is_left_out_is_named_once_and_not_used(self, run):
+        left = [url for each in run.rows.left_out() for url in each["urls"]]
+        assert len(set(left)) == len(left)
+        content = yaml.safe_load(run.rows.PATH.read_text("utf-8"))
+        used = {each["url"] for part in ("times", "ratios", "crossovers") for each in content[part]}
+        assert not used & set(left)
+        assert f"`published.yaml`: {len(left)} threads" in DOCS.read_text("utf-8")
+
 
 class TestWinner:
     def test_near_times_are_a_tie(self, run):
