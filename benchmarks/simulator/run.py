@@ -148,7 +148,8 @@ def _print_errors(every: Sequence[Source], found: dict[str, list[float]], crosse
     groups["rows not fitted to, five chips"] = [each for each in five if each.role == HELD_OUT]
     groups["all rows, five chips"] = five
     held = [each for each in every if each.role == HELD_OUT]
-    seen_threads = {each.url for each in every if each.role != HELD_OUT}
+    known = [*rows.sources(), *every]  # rows of a file may be of problems and threads that the repository fits to
+    seen_threads = {each.url for each in known if each.role != HELD_OUT}
     groups["rows not fitted to, all chips"] = held
     groups["rows that nothing fitted is near to, five chips"] = [
         each for each in five if each.role == HELD_OUT and each.url not in seen_threads and each.id not in REPEATS
@@ -161,7 +162,7 @@ def _print_errors(every: Sequence[Source], found: dict[str, list[float]], crosse
         other = [error for each in chosen for error in crossed.get(each.id, [])]
         lines.append([name, str(len(seen)), *_summary(seen), *_summary(other)])
         if name == "rows not fitted to, five chips":
-            new = {each.id: _new(each, every) for each in chosen}
+            new = {each.id: _new(each, known) for each in chosen}
             seen, other = (
                 [error for id_, kept in new.items() for error, keep in zip(errors_.get(id_, []), kept) if keep]
                 for errors_ in (found, crossed)

@@ -235,6 +235,19 @@ class TestRows:
         assert sorted(asked, key=len) == [every - of_thread, every]
         assert "| mine " in capsys.readouterr().out
 
+    def test_a_problem_that_the_repository_fits_to_is_no_new_one(self, run, monkeypatch, capsys, tmp_path):
+        fitted = next(source for source in run.rows.sources() if source.id == "mlx-3422-before")
+        mine = {
+            **MINE,
+            "chip": "m5max",
+            "rows": [[0.5, *map(str, (p for _, p in fitted.rows[0].terms))], *MINE["rows"]],
+        }
+        monkeypatch.setattr(sys, "argv", ["run.py", "--published", str(written(tmp_path, mine))])
+        assert run.main() == 0
+        told = {row[0]: row[1] for rows in markdown_tables(capsys.readouterr().out).values() for row in rows}
+        assert told["rows not fitted to, five chips"] == "2"
+        assert told["the same without problems that were fitted to"] == "1"
+
     def test_constants_read_off_one_source_name_it_and_it_does_nothing_else(self, run):
         read = {source.id for source in run.rows.sources() if source.role == run.rows.READ}
         origins = [origin for _, _, origin in run.fit.chips.origins().values() if "role read" in origin]
@@ -341,7 +354,7 @@ def test_fitted_constants_name_sources_that_they_were_fitted_to(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["--report", "3422"], ["--report", "3553"], ["--fit"]])
+@pytest.mark.parametrize("options", [[], ["--report", "3422"], ["--report", "3553"], ["--fit"], ["--sensitivity"]])
 def test_the_command(options):
     done = subprocess.run(
         [sys.executable, str(FOLDER / "run.py"), *options],
@@ -351,7 +364,7 @@ def test_the_command(options):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(("|", "ml-explore"))
+    assert done.stdout.startswith(("|", "ml-explore", "What decides"))
 
 
 class TestDocs:
