@@ -25,8 +25,10 @@ class Simulation:
     (``source``), and so is every table that is derived from them.
     """
 
-    def __init__(self, name: str, cores: int, mlx: str, load: str, out: Optional[Path]) -> None:
-        """Raises :class:`UsageError` for an unknown chip or version, and where ``out`` holds anything but such rows."""
+    def __init__(self, name: str, cores: int, mlx: str, load: str, out: Optional[Path], noise: float) -> None:
+        """``noise`` is the standard deviation of one evaluation's log time.
+
+        Raises :class:`UsageError` for an unknown chip or version, and where ``out`` holds anything but such rows."""
         from .. import machine, paths
         from ..devices.simulated import chip
         from ..stock_rules import versions
@@ -36,6 +38,7 @@ class Simulation:
         self.mlx = mlx or machine.mlx_version()
         self.said = versions.said(self.mlx)
         self.load = load
+        self.noise = noise
         self.path = out or paths.user_data() / "simulated" / f"{self.chip.id}-simulated.csv"
         sources.demand(self.path, "simulated")
 
@@ -55,7 +58,7 @@ class Simulation:
         from .sweep import Stop, write_record
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        device = SimulatedDevice(self.chip, self.mlx)
+        device = SimulatedDevice(self.chip, self.mlx, self.noise)
         origin = Origin.of(self.chip.id, device.machine, __version__, self.load, "simulated")
         problems = f"{len(plan.problems)} problem{'s' if len(plan.problems) != 1 else ''}"
         note(

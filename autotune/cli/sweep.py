@@ -63,6 +63,13 @@ def register(app: typer.Typer) -> None:
         ),
         mlx: str = typer.Option("", help="With --simulate: MLX whose routing rules stock follows, such as 0.31.1."),
         cores: int = typer.Option(0, min=0, help="With --simulate: GPU cores. Default: the most that the chip has."),
+        noise: Optional[float] = typer.Option(
+            None,
+            min=0.0,
+            max=1.0,
+            help="With --simulate: deviation of an evaluation's time under --seed, 0 for none. "
+            "Default: 0.01, a quiet machine's.",
+        ),
         out: Optional[Path] = typer.Option(None, help="With --simulate: the CSV to write. Default: the user's data."),
         json: bool = JSON,
     ) -> None:
@@ -86,20 +93,23 @@ def register(app: typer.Typer) -> None:
                 raise UsageError(
                     "--simulate takes no --device, --storage or --fresh", "it keeps nothing between sweeps"
                 )
-        elif mlx or cores or out:
-            raise UsageError("--mlx, --cores and --out are for --simulate", "leave them out, or add --simulate")
+        elif mlx or cores or out or noise is not None:
+            raise UsageError(
+                "--mlx, --cores, --noise and --out are for --simulate", "leave them out, or add --simulate"
+            )
         name = effort or ("quick" if quick or simulate else "standard")
         if name not in EFFORTS:
             raise unknown("effort", name, EFFORTS)
         if load not in LOADS:
             raise unknown("load", load, LOADS)
         if simulate:
+            from ..devices.simulated.device import NOISE
             from .simulated import Simulation
 
             problems = chosen_problems(workload or [], problem or [], op or [], "gpu", quick, m or [])
             effort_ = replace(BY_NAME[name], searched=ALL) if record else BY_NAME[name]
             plan = Plan(problems, effort_, _kernels(kernel or []), trials, seconds(budget), seed, True)
-            run = Simulation(chip, cores, mlx, load, out)
+            run = Simulation(chip, cores, mlx, load, out, NOISE if noise is None else noise)
             space.demand(plan.kernels, "metal", run.chip.nax, run.chip.id)
             if dry_run:
                 _describe_simulated(plan, run.chip.name, run.chip.nax, json)
@@ -383,6 +393,7 @@ def _done_json(done: Done) -> dict[str, Any]:
 
 def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool, then: str = "") -> None:
     """What the sweep found; ``then`` is the command that comes next, and is given for a simulated sweep alone."""
+    from ..devices.simulated.model import OFF
     from ..kernels import STOCK
     from ..report.progress import speedup
     from ..report.tables import count
@@ -396,6 +407,7 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool, t
                 "chip": chip_id,
                 "storage": url,
                 "source": "simulated" if then else "measured",
+                **({"model_off": {"median": OFF[0], "p90": OFF[1]}} if then else {}),
                 "stopped": outcome.stopped,
                 "left": outcome.left,
                 "untried": outcome.untried,
@@ -415,6 +427,13 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool, t
                 f"{faster} of {len(gains)} problems gain; geometric mean of lower bounds {geometric_mean(gains):.2f}x"
                 + (f" (simulated: a model of {chip_id}, nothing was measured)" if then else "")
             )
+            if then:
+                off, p90 = (f"{100 * share:.0f} %" for share in OFF)
+                print(
+                    "intervals contain the noise of simulated evaluations alone; the model itself was off by "
+                    f"{off} in the median and {p90} at the 90th percentile of published times that it was not fitted "
+                    "to (docs/simulated.md)"
+                )
         if outcome.unfinished:
             cut = outcome.unfinished
             measured = count(cut.routes, "route")

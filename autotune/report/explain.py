@@ -269,11 +269,13 @@ def document(e: Explanation) -> dict[str, Any]:
     row, grade, m = e.found.row, e.found.grade, e.measured
     runner_up = m.runner_up(e.found.route) if m else None
     stock = m.of(STOCK) if m else None
+    # A simulated row has no errors: nothing was computed.
+    without = {"error": None} if e.header and e.header.source == "simulated" else {}
     return {
         "problem": str(e.problem),
         "route": str(e.found.route),
         "why": e.found.why,
-        "row": {**row.as_json(), "freshness": asdict(grade)} if row and grade else None,
+        "row": {**row.as_json(), **without, "freshness": asdict(grade)} if row and grade else None,
         "neighbour": _neighbour_json(e.found.neighbour) if e.found.neighbour else None,
         "table": {"path": e.path, **e.header.as_json()} if e.header else None,
         "files": [asdict(file) for file in e.files],
@@ -285,8 +287,12 @@ def document(e: Explanation) -> dict[str, Any]:
         "stock_us": stock.time_us if stock else None,
         "runner_up": runner_up.route if runner_up else None,
         "roofline": [asdict(each) for each in e.roofline],
-        "measured": [asdict(each) for each in m.results] if m else [],
+        "measured": [{**asdict(each), **_without_errors(each)} for each in m.results] if m else [],
     }
+
+
+def _without_errors(result: Result) -> dict[str, None]:
+    return {"error": None, "stock_error": None} if result.source == "simulated" else {}
 
 
 def _neighbour_json(neighbour: Neighbour) -> dict[str, Any]:

@@ -92,12 +92,17 @@ def newest(rows: Iterable[Result]) -> list[Result]:
 def derive(
     rows: Iterable[Result], incumbent: Table | None = None, workloads: Sequence[str] = (), margin: float = MARGIN
 ) -> Table:
-    """The table that the rows support. Raises :class:`AutotuneError` for no rows, or rows of two machines."""
+    """The table that the rows support. Raises :class:`AutotuneError` for no rows, or for rows of two machines, loads
+    or sources."""
     rows = list(rows)
     origin: Origin | None = None
     for row in rows:
         if origin is None:
             origin = row.origin
+        elif row.source != origin.source:
+            raise AutotuneError(
+                f"the results are {origin.source} and {row.source} ones: no table has both", "keep them in two files"
+            )
         elif _device(row) != _device(origin):
             raise AutotuneError(
                 f"the results are of two machines or loads ({origin.chip}, {origin.load} and {row.chip}, {row.load})",

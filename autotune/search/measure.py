@@ -162,13 +162,18 @@ class Meter:
     def _calibrate(self, route: Route) -> tuple[int, float]:
         """Calls that fill an evaluation, and seconds a call. The first evaluation warms up and is thrown away."""
         self._session.time(route, 1)
-        calls = 1
-        while True:
-            seconds = self._session.time(route, calls)
-            if seconds >= self._effort.seconds or calls >= MOST_CALLS:
-                return calls, seconds / calls
-            wanted = math.ceil(1.2 * calls * self._effort.seconds / max(seconds, 1e-9))
-            calls = min(MOST_CALLS, max(calls + 1, min(wanted, 8 * calls)))
+        return calibrated(lambda calls: self._session.time(route, calls), self._effort.seconds)
 
     def _time(self, route: Route, calls: int) -> float:
         return max(self._session.time(route, calls), 1e-12) / calls
+
+
+def calibrated(evaluation: Callable[[int], float], least: float) -> tuple[int, float]:
+    """Calls that make an evaluation last ``least`` seconds, and seconds a call; ``evaluation`` has those of so many."""
+    calls = 1
+    while True:
+        seconds = evaluation(calls)
+        if seconds >= least or calls >= MOST_CALLS:
+            return calls, seconds / calls
+        wanted = math.ceil(1.2 * calls * least / max(seconds, 1e-9))
+        calls = min(MOST_CALLS, max(calls + 1, min(wanted, 8 * calls)))

@@ -344,12 +344,15 @@ class TestRefused:
 
     @pytest.mark.parametrize(
         "other",
-        [{"chip": "h200"}, {"cores": 114}, {"device_name": "NVIDIA H100 PCIe"}, {"nax": True}, {"load": "queued"},
-         {"source": "simulated"}],
-    )  # fmt: skip
+        [{"chip": "h200"}, {"cores": 114}, {"device_name": "NVIDIA H100 PCIe"}, {"nax": True}, {"load": "queued"}],
+    )
     def test_rows_of_two_machines_or_loads(self, other):
         with pytest.raises(AutotuneError, match="two machines or loads"):
             derive([stock(3), stock(4, **other)])
+
+    def test_measured_and_simulated_rows(self):
+        with pytest.raises(AutotuneError, match="measured and simulated"):
+            derive([stock(3), stock(4, source="simulated")])
 
     def test_another_os_or_mlx_is_the_same_machine(self):
         rows = [stock(3), row(3, PAD, 2.0, mlx="0.31.0", os="Linux 6.1"), stock(4), row(4, REPEAT, 2.0, mlx="0.32.4")]
