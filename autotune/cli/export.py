@@ -24,6 +24,9 @@ def register(app: typer.Typer) -> None:
         without: Optional[list[str]] = typer.Option(None, help="Leave this kernel's routes out (repeatable)."),
         workload: Optional[list[str]] = typer.Option(None, help="Only this workload's problems (repeatable)."),
         load: str = typer.Option("chained", help="Which load's results: chained or queued."),
+        gpu_bound: bool = typer.Option(
+            False, "--gpu-bound", help="Also routes that save the GPU less than their calls cost the CPU."
+        ),
         storage: str = typer.Option("", envvar="AUTOTUNE_STORAGE", help="Any Optuna storage URL. Default: SQLite."),
         json: bool = JSON,
     ) -> None:
@@ -45,7 +48,7 @@ def register(app: typer.Typer) -> None:
         for target in (path, path.with_suffix(".csv")):
             if from_csv is None or not target.exists() or not target.samefile(from_csv):
                 sources.demand(target, rows[0].source)
-        derived = _derive(rows, path)
+        derived = _derive(rows, path, gpu_bound)
         table.write_atomically(path.with_suffix(".csv"), results.dumps(rows))
         table.save(derived, path)
         routed = sum(row["route"] != "stock" for each in derived.families.values() for row in each)
@@ -147,7 +150,7 @@ def _only(rows: list[Result], names: list[str], without: list[str]) -> list[Resu
     return [row for row in kept if row.route.split(" ", 1)[0] not in without or row.route == "stock"]
 
 
-def _derive(rows: list[Result], path: Path) -> Table:
+def _derive(rows: list[Result], path: Path, gpu_bound: bool) -> Table:
     """The table, with ties broken by the one that stands at ``path``, if a usable one does."""
     from ..routing import table
     from ..search import export, workloads
@@ -164,4 +167,4 @@ def _derive(rows: list[Result], path: Path) -> Table:
     covered = [
         name for name in workloads.names() if all(str(problem) in measured for problem in workloads.load(name).problems)
     ]
-    return export.derive(rows, incumbent, covered)
+    return export.derive(rows, incumbent, covered, gpu_bound=gpu_bound)

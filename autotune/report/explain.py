@@ -77,7 +77,7 @@ def _covering(rows: Sequence[Row], problem: Problem, table: Table, mlx: str | No
         return LookUp(STOCK, f"{place} has {row.route}, which is not legal at M={problem.m}", row, grade)
     if tables.is_stock(row):
         gain, margin = tables.speedup(tables.evidence(row)), tables.per_cent(table.header.margin)
-        bar = f"{margin} and that problem's own noise, or was in no play-off"
+        bar = f"{margin} and that problem's own noise, was in no play-off, or saves less than a call costs the CPU more"
         return LookUp(STOCK, f"{place} keeps stock: its best rival's {gain} does not clear {bar}", row, grade)
     return LookUp(row.route, f"{place} says so", row, grade)
 

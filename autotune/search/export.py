@@ -1,6 +1,8 @@
 """From results to a routing table: a pure function of the rows, so that the same results give the same bytes.
 
-A route is eligible where the lower bound of its speedup clears the margin and the noise floor of that problem. Eligible
+A route is eligible where the lower bound of its speedup clears the margin and the noise floor of that problem, and
+where a call saves the device more than it costs the program that makes it: a decoding step is as long as the slower of
+the two, and nobody knows beforehand which one that will be (docs/h100.md has a model that became slower). Eligible
 routes whose intervals overlap with the best one's, and which are nearly as fast, are a tie. A tie is broken the same
 way every time: for the route that the table already has, then for the one that makes the fewest changes along M, then
 for the larger gain. Two sweeps of one machine then agree wherever it matters.
@@ -50,24 +52,31 @@ class Measured:
     def noise(self) -> float:
         return noise_of(self.rows[STOCK])
 
-    def eligible(self, margin: float) -> list[tuple[Route, Result]]:
-        """Routes that are faster than stock beyond the margin and the noise, fastest first."""
+    def eligible(self, margin: float, gpu_bound: bool = False) -> list[tuple[Route, Result]]:
+        """Routes that are faster than stock beyond the margin and the noise, fastest first; unless ``gpu_bound``, only
+        those that save more than their calls cost the program."""
         floor = 1 + max(margin, self.noise)
         found = [
             (route, row)
             for route, row in self.rows.items()
             if route != STOCK and row.status == results.OK and row.rounds >= LEAST_ROUNDS and row.low > floor
+            if gpu_bound or saved_us(row) > row.host_us
         ]
         return sorted(found, key=lambda each: (-each[1].speedup, each[1].route))
 
-    def ties(self, margin: float) -> list[Route]:
+    def ties(self, margin: float, gpu_bound: bool = False) -> list[Route]:
         """The eligible routes that cannot be told from the best one; stock alone where none is eligible."""
-        eligible = self.eligible(margin)
+        eligible = self.eligible(margin, gpu_bound)
         if not eligible:
             return [STOCK]
         (first, best), *rest = eligible
         nearly = best.speedup * (1 - NEARLY)
         return [first, *(route for route, row in rest if row.high >= best.low and row.speedup >= nearly)]
+
+
+def saved_us(row: Result) -> float:
+    """Microseconds that a call saves the device."""
+    return row.stock_us * (1 - 1 / row.speedup)
 
 
 def noise_of(stock: Result) -> float:
@@ -90,7 +99,11 @@ def newest(rows: Iterable[Result]) -> list[Result]:
 
 
 def derive(
-    rows: Iterable[Result], incumbent: Table | None = None, workloads: Sequence[str] = (), margin: float = MARGIN
+    rows: Iterable[Result],
+    incumbent: Table | None = None,
+    workloads: Sequence[str] = (),
+    margin: float = MARGIN,
+    gpu_bound: bool = False,
 ) -> Table:
     """The table that the rows support. Raises :class:`AutotuneError` for no rows, or for rows of two machines, loads
     or sources."""
@@ -111,7 +124,7 @@ def derive(
     if origin is None:
         raise AutotuneError("there are no results to export", "run: autotune sweep")
     families = by_family(rows)
-    routed = routes(families, incumbent, margin)
+    routed = routes(families, incumbent, margin, gpu_bound)
     noises = [each.noise for family in families.values() for each in family]
     header = Header(
         origin.key,
@@ -122,6 +135,7 @@ def derive(
         float(f"{median(noises):.3g}") if noises else 0.0,
         tuple(sorted(workloads)),
         generalize.bounds(families, routed),
+        gpu_bound,
     )
     return Table(header, {str(family): [row.as_json() for row in found] for family, found in routed.items()})
 
@@ -140,13 +154,16 @@ def by_family(rows: Iterable[Result]) -> dict[Family, list[Measured]]:
 
 
 def routes(
-    families: Mapping[Family, Sequence[Measured]], incumbent: Table | None = None, margin: float = MARGIN
+    families: Mapping[Family, Sequence[Measured]],
+    incumbent: Table | None = None,
+    margin: float = MARGIN,
+    gpu_bound: bool = False,
 ) -> dict[Family, list[Row]]:
     """The table's rows for each family."""
     found = {}
     for family, measured in families.items():
         held = _held(incumbent, family)
-        choice = choose([_kept(each.ties(margin), held.get(each.problem.m)) for each in measured], measured)
+        choice = choose([_kept(each.ties(margin, gpu_bound), held.get(each.problem.m)) for each in measured], measured)
         found[family] = _rows(measured, choice)
     return found
 

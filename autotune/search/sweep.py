@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from .. import kernels
 from ..devices.base import Accuracy, Device, RouteFailed, Session
 from ..kernels import STOCK, Route
-from ..problem import Family, Problem
+from ..problem import DTYPES, Family, Problem
 from ..routing.neighbours import class_of, factor
 from . import accuracy, export, generalize, results, space
 from .export import MARGIN, Measured
@@ -32,8 +32,10 @@ from .studies import ProblemStudy
 
 PLAY_OFFS = 2
 """Play-offs at most: finalists that fall back in one let others come up, which have to be played in turn."""
-
-
+HOST_CALLS, HOST_TAKES = 64, 5
+"""Calls of a take of what a call costs the program, and takes: about 10 ms in all."""
+HOST_BYTES = 256 << 20
+"""Most memory for the results of such a take, which all live at once."""
 WINNERS = 3
 """A problem's fastest routes that others start from: the family's next problem, and the same M of a near shape."""
 
@@ -404,15 +406,29 @@ class _Tuner:
                 again = self._meter.compare(route)
                 self._meter.settle(again, self._effort.final - len(comparison.ratios))
                 comparison.extend(again)
+                host = {"host_us": self._host(route)}
             except RouteFailed as failure:
                 self._refuse(route, failure)
                 continue
             result = self._sweep.timed(
-                self._problem, comparison, results.OK, error=row.error, stock_error=row.stock_error
+                self._problem, comparison, results.OK, error=row.error, stock_error=row.stock_error, **host
             )
             self._study.add(route, result)
             self._tell(result)
         return True
+
+    def _host(self, route: Route) -> float:
+        """Microseconds that a call costs the program more than stock's, the least of a few takes of each in turns:
+        what disturbs a loop only ever makes it slower. On a CPU the program and the device share what they cost."""
+        if self._sweep._origin.backend == "cpu":
+            return 0.0
+        p = self._problem
+        calls = max(1, min(HOST_CALLS, HOST_BYTES // (p.batch * p.m * p.n * DTYPES[p.dtype])))
+        least = {STOCK: math.inf, route: math.inf}
+        for _ in range(HOST_TAKES):
+            for each in least:
+                least[each] = min(least[each], self._session.host(each, calls))
+        return max(0.0, (least[route] - least[STOCK]) / calls * 1e6)
 
     def _half(self, route: Route) -> Comparison | None:
         """A finalist's rounds of this session, up to half of the final number; None where it failed."""

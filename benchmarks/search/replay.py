@@ -80,6 +80,9 @@ class Session:
     def time(self, route: Route, calls: int) -> float:
         return calls / self._rows[route].speedup if route != STOCK else float(calls)
 
+    def host(self, route: Route, calls: int) -> float:
+        return 0.0
+
 
 class Silent:
     """A listener that hears nothing."""

@@ -153,7 +153,7 @@ class TestNothingMeasuredIsLost:
         """Rows as a sweep on the chip itself would leave them."""
         path = tmp_path / "kept" / "m5max.csv"
         path.parent.mkdir()
-        path.write_text(csv.read_text().replace(",simulated\n", ",measured\n"))
+        path.write_text(csv.read_text().replace(",simulated,", ",measured,"))
         return path
 
     def refused(self, path, *args):
@@ -253,7 +253,7 @@ class TestExplain:
     def test_measured_times_stand_beside_the_model(self, csv, tmp_path):
         """Rows as a sweep on the chip itself would leave them."""
         measured = tmp_path / "m5max.csv"
-        measured.write_text(csv.read_text().replace(",simulated\n", ",measured\n"))
+        measured.write_text(csv.read_text().replace(",simulated,", ",measured,"))
         assert {row.source for row in results.read(measured)} == {"measured"}
         assert run("export", "--from-csv", measured).exit_code == 0
         done = run("explain", PROBLEM, "--table", measured.with_suffix(".json"), "--mlx", "0.31.1")

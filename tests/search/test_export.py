@@ -362,3 +362,21 @@ class TestRefused:
 
 def test_the_bounds_of_the_rule():
     assert (export.MARGIN, export.NEARLY, export.LEAST_ROUNDS, export.GAP) == (0.03, 0.05, 5, 2.0)
+
+
+class TestHost:
+    """Stock takes 100 us in these rows: a speedup of 1.25 saves 20."""
+
+    @pytest.mark.parametrize(("costs", "route"), [(0.0, PAD), (19.9, PAD), (20.1, STOCK)])
+    def test_a_route_has_to_save_more_than_its_call_costs(self, costs, route):
+        assert one(row(3, PAD, 1.25, host_us=costs)) == route
+
+    def test_the_next_one_comes_up(self):
+        assert one(row(3, PAD, 1.25, host_us=50.0), row(3, REPEAT, 1.2, host_us=1.0)) == REPEAT
+
+    def test_a_table_for_programs_that_wait_for_the_gpu_has_it_all_the_same(self):
+        rows = [stock(3), row(3, PAD, 1.25, host_us=50.0)]
+        derived = derive(rows, gpu_bound=True)
+        assert derived.header.gpu_bound
+        assert routes(rows, gpu_bound=True) == [(3, 3, PAD)]
+        assert not derive(rows).header.gpu_bound

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import optuna
 import pytest
-from fakes import EXACT, MACHINE, FakeDevice
+from fakes import EXACT, MACHINE, FakeDevice, FakeSession
 from optuna.storages import InMemoryStorage
 
 from autotune import kernels
@@ -17,6 +17,7 @@ from autotune.kernels import STOCK, Route
 from autotune.problem import Problem
 from autotune.routing import table
 from autotune.search import export, generalize, space, studies
+from autotune.search import sweep as sweep_module
 from autotune.search.measure import EFFORTS
 from autotune.search.results import FAILED, INACCURATE, OK, PRUNED, Origin
 from autotune.search.studies import ProblemStudy
@@ -715,3 +716,46 @@ class TestNeighbours:
         lab.sweep(planted(**{"chunk rows=4": 4e-4}), self.PROBLEMS[:2], **options)
         second = [event[2] for event in log.events if event[:2] == ("measured", str(self.PROBLEMS[1]))]
         assert second[:2] == ["stock", "chunk rows=4"]
+
+
+class TestHost:
+    """What a call costs the program, beside what it costs the device."""
+
+    GPU = replace(ORIGIN, backend="metal")
+
+    def swept(self, lab, monkeypatch, origin, **host):
+        monkeypatch.setitem(globals(), "ORIGIN", origin)
+        device = FakeDevice(planted(**{PAD: 4e-4}))
+        device.host = host
+        lab.sweep(device=device)
+        return lab.rows()
+
+    def test_is_measured_against_stocks_for_those_of_the_play_off(self, lab, monkeypatch):
+        rows = self.swept(lab, monkeypatch, self.GPU, stock=2e-6, pad=9e-6)
+        assert rows[PAD].host_us == pytest.approx(7.0)
+        assert rows["stock"].host_us == 0
+
+    def test_less_than_stocks_is_nothing(self, lab, monkeypatch):
+        assert self.swept(lab, monkeypatch, self.GPU, stock=9e-6, pad=2e-6)[PAD].host_us == 0
+
+    def test_decides_what_the_table_has(self, lab, monkeypatch):
+        self.swept(lab, monkeypatch, self.GPU, stock=0.0, pad=1.0)
+        assert {row["route"] for rows in lab.table().families.values() for row in rows} == {"stock"}
+
+    def test_is_no_question_on_a_cpu(self, lab, monkeypatch):
+        rows = self.swept(lab, monkeypatch, replace(ORIGIN, backend="cpu"), stock=0.0, pad=1.0)
+        assert rows[PAD].host_us == 0
+
+    def test_large_results_are_few_at_once(self, lab, monkeypatch):
+        monkeypatch.setattr(sweep_module, "HOST_BYTES", 3 * PROBLEM.m * PROBLEM.n * 2)
+        monkeypatch.setitem(globals(), "ORIGIN", self.GPU)
+        device, asked = FakeDevice(planted(**{PAD: 4e-4})), []
+        monkeypatch.setattr(FakeSession, "host", lambda self, route, calls: asked.append(calls) or 0.0)
+        lab.sweep(device=device)
+        assert set(asked) == {3}
+
+    def test_a_route_that_fails_there_is_refused(self, lab, monkeypatch):
+        monkeypatch.setitem(globals(), "ORIGIN", self.GPU)
+        device = FakeDevice(planted(**{PAD: 4e-4}), failures={PAD: "crashed"}, fail_in=("host",))
+        lab.sweep(device=device)
+        assert lab.rows()[PAD].status == FAILED

@@ -67,6 +67,9 @@ class SimulatedSession:
         seconds = device.chip.evaluate + calls * self._call(route)
         return seconds * math.exp(self._random.gauss(0.0, device.noise))
 
+    def host(self, route: Route, calls: int) -> float:
+        return 0.0  # a chip is modelled, not the program that uses it
+
     def _call(self, route: Route) -> float:
         """Seconds a call, with what this session is off by. Raises :class:`RouteFailed` for a route without a model."""
         if route not in self._seconds:
