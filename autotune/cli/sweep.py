@@ -398,7 +398,6 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool, t
                 "source": "simulated" if then else "measured",
                 "stopped": outcome.stopped,
                 "left": outcome.left,
-                "untried": outcome.untried,
                 "unfinished": _done_json(outcome.unfinished) if outcome.unfinished else None,
                 "stock_failed": {row.problem: row.reason for row in outcome.failed},
                 "rounds_disturbed": outcome.disturbed,
@@ -425,8 +424,6 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool, t
         why = "the budget is spent" if outcome.stopped == "budget" else "interrupted"
         command = "the same command without --fresh" if fresh else "the same command"
         left = f"{outcome.left} problem{' is' if outcome.left == 1 else 's are'} left"
-        if outcome.untried:
-            left = f"all problems are tuned, routes of neighbours are untried at {count(outcome.untried, 'problem')}"
         note(f"{why}; everything measured is saved, {left}: run {command} to go on")
     for row in outcome.failed:
         note(f"stock itself failed for {row.problem} ({row.reason}): nothing to compare; the next sweep tries again")

@@ -2,14 +2,12 @@
 
 Order of work for one problem: stock against itself (the noise floor), the legal set as the sampler deals it, then a
 play-off between the few best with more rounds. What is known when a sweep is killed is known when it starts again.
-At the end come the routes that the bound of the neighbour rule rests on (:mod:`autotune.search.generalize`).
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -20,7 +18,7 @@ from ..devices.base import Accuracy, Device, RouteFailed, Session
 from ..kernels import STOCK, Route
 from ..problem import Family, Problem
 from ..routing.neighbours import class_of, factor
-from . import accuracy, export, generalize, results, space
+from . import accuracy, results, space
 from .export import MARGIN, Measured
 from .learned import Learned
 from .measure import Comparison, Effort, Meter
@@ -81,13 +79,11 @@ class Listener(Protocol):
 class Outcome:
     """What a sweep did. ``stopped`` says why it ended early: ``interrupted``, ``budget`` or empty. ``failed`` has the
     rows of problems where stock itself failed: nothing can be compared with it, and the next sweep tries again.
-    ``unfinished`` is what is known of the problem that it was stopped in, one of those ``left``. ``untried`` problems
-    are done, but for routes of their neighbours that were to be measured besides."""
+    ``unfinished`` is what is known of the problem that it was stopped in, one of those ``left``."""
 
     done: list[Done] = field(default_factory=list)
     stopped: str = ""
     left: int = 0
-    untried: int = 0
     unfinished: Done | None = None
     disturbed: int = 0
     slowed: int = 0
@@ -119,7 +115,6 @@ class Sweep:
         self._today = today
         self._sleep = sleep
         self._winners: dict[Family, dict[int, list[Route]]] = {}
-        self._rows: list[Result] = []
         self._learned = Learned()
         self._outcome = Outcome()
         self._start = 0.0
@@ -143,8 +138,6 @@ class Sweep:
                 spent.append(done.seconds)
             self._outcome.done.append(done)
             self._listener.finished(done)
-        else:
-            self._try_neighbours()
         return self._outcome
 
     def stopped(self) -> bool:
@@ -155,31 +148,6 @@ class Sweep:
     def _end(self, left: int) -> None:
         self._outcome.stopped = "interrupted" if self._stop() else "budget"
         self._outcome.left = left
-
-    def _try_neighbours(self) -> None:
-        """Measures, in classes with shapes enough for a bound, the routes that the neighbour rule would take at a shape
-        and that the search passed over there. One that turns out to be fast enters a play-off like any other."""
-        families = export.by_family(self._rows)
-        wanted: dict[Problem, list[Route]] = defaultdict(list)
-        for problem, route in generalize.untried(families, export.routes(families)):
-            wanted[problem].append(route)
-        for number, (problem, routes) in enumerate(wanted.items()):
-            if self.stopped():
-                break
-            legal = space.legal_routes(problem, self._origin.backend, nax=self._origin.nax)
-            study = self._open_study(problem, legal)
-            self._listener.started(problem, number + 1, len(wanted), None)
-            try:
-                session = self._device.open(problem, self._seed(problem), self._origin.load)
-                _Tuner(self, problem, study, session).add([route for route in routes if route in legal])
-            except RouteFailed:
-                continue  # the session does not open again: what is not known counts against the rule
-            if self.stopped():
-                break  # in this problem: it counts as untried, which it may be
-        else:
-            return
-        self._end(0)
-        self._outcome.untried = len(wanted) - number
 
     def _tune(self, problem: Problem, began: float) -> Done | None:
         """One problem, from its study's state to done; None where the user stopped it on the way."""
@@ -219,7 +187,6 @@ class Sweep:
             problem, ((route, 1 / row.speedup if row.speedup else math.inf) for route, row in rows.items())
         )
         self._winners.setdefault(problem.family, {})[problem.m] = [Route.parse(row.route) for row in ranked[:WINNERS]]
-        self._rows += rows.values()
         timed_stock = STOCK in rows and rows[STOCK].status == results.OK
         chosen = Measured(problem, rows).ties(MARGIN)[0] if timed_stock else STOCK
         best = rows[chosen] if chosen != STOCK else best
@@ -317,16 +284,6 @@ class _Tuner:
                 return True
         self._finals()
         return not self._sweep.stopped() or self._settled()
-
-    def add(self, routes: Sequence[Route]) -> None:
-        """Measures routes besides those that were dealt."""
-        for route in routes:
-            if self._stopped():
-                return
-            result = self._measure(route)
-            self._study.add(route, result)
-            self._tell(result)
-        self._finals()
 
     def _measure(self, route: Route) -> Result:
         error: dict[str, float] = {}
