@@ -89,7 +89,8 @@ class Portfolio:
             raise ValueError(f"config {index} was told before")
         if not cost > 0:
             raise ValueError(f"cost {cost} is not positive")
-        if self._told and len(self._told) >= self._first:
+        # Seeds were nobody's idea: what they find is to no strategy's credit.
+        if self._told and len(self._told) >= self._first and index not in self._seeds:
             paid = self._paid[self._strategy()]
             paid[0] = FORGET * paid[0] + (cost < min(self._costs))
             paid[1] = FORGET * paid[1] + 1

@@ -178,3 +178,14 @@ class TestArbitration:
         found.tell(index, COSTS.min() / 2)
         for strategy, (paid, turns) in enumerate(found._paid):
             assert (paid > before[strategy][0], turns > before[strategy][1]) == (strategy == turn, strategy == turn)
+
+    def test_a_seeds_success_is_nobodys(self):
+        """With known costs a strategy is asked from the start, so that every told cost would count."""
+        known = [Known(POINTS.config(number), (0.5,), 2.0 + number) for number in range(20)]
+        found = Portfolio(POINTS, seeds=[7, 3, 5], problem=(0.0,), known=known)
+        before = [list(each) for each in found._paid]
+        for cost in (3.0, 2.0, 1.0):
+            found.tell(found.propose(), cost)
+        assert found._paid == before
+        found.tell(found.propose(), 0.5)
+        assert found._paid != before
