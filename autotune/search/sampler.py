@@ -40,7 +40,7 @@ class LegalSetSampler(BaseSampler):
     """Deals the routes of a legal set, each once for a study, across restarts.
 
     It reads a study's trials once each, when they have finished, and belongs to that study. Several threads may ask at
-    once, as those of ``optimize(n_jobs=...)`` do. Where the set is dealt out, the study is told to stop: in ``optimize``
+    once, as those of ``optimize(n_jobs=...)`` do. Where the set is dealt out the study is told to stop: in ``optimize``
     the trial that is one too many is pruned as soon as it asks for a parameter; outside of it the trial is closed and
     :class:`Exhausted` raised.
     """

@@ -4,9 +4,9 @@
 
 The median and the 95th percentile over the proposals of a search on made-up costs, by hundreds and over all, in wall
 time and in time of the processor: the first says what a sweep waits for, the second what it would wait on a machine
-that does nothing else. So many costs of other problems are known as a sweep has from its second problem on (``--known
-0``: as in its first one). With ``--busy``, beside so many processes that compute all the time, as the programs do that a
-sweep times.
+that does nothing else. As many costs of other problems are known as a sweep has from its second problem on (``--known
+0``: as in its first one). With ``--busy``, beside so many processes that compute all the time, as the programs do that
+a sweep times.
 """
 
 from __future__ import annotations
