@@ -260,7 +260,7 @@ def _run(
     from .. import chips, paths
     from .._version import __version__
     from ..report.progress import listener
-    from ..search import lock, studies
+    from ..search import lock, studies, tuned
     from ..search.isolated import IsolatedDevice
     from ..search.results import Origin
     from ..search.sweep import Sweep
@@ -273,20 +273,21 @@ def _run(
         note(f"{chip_id}: {count} at effort {plan.effort.name}, {load} load; what is measured is kept in {url}")
         target = IsolatedDevice(kind, chips.cache_bytes(kind), timeout)
         origin = Origin.of(chip_id, target.machine, __version__, load)
+        before = tuned.load(origin.key, origin.source, (paths.user_tables(), paths.tuned_tables()))
         progress = listener()
-        tuned = []
+        opened_studies = []
 
         def open_study(problem: Problem, routes: Sequence[Route]) -> studies.ProblemStudy:
-            tuned.append(studies.ProblemStudy(opened, problem, origin, routes))
-            return tuned[-1]
+            opened_studies.append(studies.ProblemStudy(opened, problem, origin, routes))
+            return opened_studies[-1]
 
         try:
             proven = _proven(plan, target)
             _compile(proven, target.machine)
             with stop:
-                outcome = Sweep(target, origin, proven, open_study, progress, stop.asked).run()
+                outcome = Sweep(target, origin, proven, open_study, progress, stop.asked, tuned=before).run()
             if record:
-                write_record(tuned, Path(record))
+                write_record(opened_studies, Path(record))
         except studies.STORAGE_ERRORS as error:
             raise studies.storage_error(error, url) from None
         finally:

@@ -21,6 +21,7 @@ from autotune.search.measure import EFFORTS
 from autotune.search.results import FAILED, INACCURATE, OK, PRUNED, Origin
 from autotune.search.studies import ProblemStudy
 from autotune.search.sweep import Plan, Sweep
+from autotune.search.tuned import UNTUNED, Tuned
 
 ORIGIN = Origin.of("fake", MACHINE, "0.1.0", "chained")
 QUICK = EFFORTS["quick"]
@@ -69,7 +70,7 @@ class Lab:
     def __init__(self, opened):
         self.opened = opened
 
-    def sweep(self, seconds=None, problems=(PROBLEM,), log=None, stop=None, device=None, **options):
+    def sweep(self, seconds=None, problems=(PROBLEM,), log=None, stop=None, device=None, tuned=UNTUNED, **options):
         """Runs a sweep; ``options`` are the device's and the plan's. Returns its outcome and the device."""
         plan_options = {name: options.pop(name) for name in list(options) if name in Plan.__dataclass_fields__}
         device = device or FakeDevice(seconds or planted(**{PAD: 4e-4}), **options)
@@ -85,6 +86,7 @@ class Lab:
             clock=device.clock,
             today=lambda: "2026-01-31",
             sleep=device.sleep,
+            tuned=tuned,
         ).run()
         return outcome, device
 
@@ -635,6 +637,70 @@ def test_two_sweeps_of_one_machine_agree():
         tables.append([[str(row.route) for row in table.rows(str(problem.family))] for problem in problems])
     agreeing = sum(one == two for one, two in zip(*tables))
     assert agreeing >= 0.96 * len(problems)
+
+
+class TestTables:
+    """What the chip's own table has is measured whatever else is, and stays unless something is clearly faster."""
+
+    @staticmethod
+    def table(route):
+        before = in_memory()
+        before.sweep(planted(**{route: 2e-4}))
+        return Tuned(before.table())
+
+    def chosen(self, lab, tuned):
+        derived = export.derive(list(studies.all_rows(lab.opened())), tuned.own)
+        return [str(row.route) for row in derived.rows(str(PROBLEM.family))]
+
+    def test_its_route_comes_first(self, lab):
+        log = Log()
+        lab.sweep(log=log, tuned=self.table(CHUNK))
+        assert [row.route for row in log.results[:2]] == ["stock", CHUNK]
+
+    def test_its_route_is_never_dropped_and_enters_the_play_off(self, lab):
+        lab.sweep(planted(**{PAD: 1e-4, CHUNK: 9e-3}), tuned=self.table(CHUNK))
+        row = lab.rows()[CHUNK]
+        assert (row.status, row.rounds) == (OK, QUICK.final)
+        assert lab.rows()[UPCAST].status == PRUNED
+
+    def test_it_stays_where_another_is_no_faster_for_certain(self, lab):
+        held = self.table(CHUNK)
+        device = FakeDevice(planted(**{PAD: 4e-4, CHUNK: 4.03e-4}), noise=0.005)
+        outcome, _ = lab.sweep(device=device, tuned=held)
+        assert self.chosen(lab, held) == [CHUNK]
+        assert str(outcome.done[0].chosen) == CHUNK
+
+    def test_it_goes_where_another_is(self, lab):
+        held = self.table(CHUNK)
+        device = FakeDevice(planted(**{PAD: 4e-4, CHUNK: 4.3e-4}), noise=0.005)
+        outcome, _ = lab.sweep(device=device, tuned=held)
+        assert self.chosen(lab, held) == [PAD]
+        assert str(outcome.done[0].chosen) == PAD
+
+    def test_is_measured_where_a_study_is_done_without_it(self, lab):
+        """An earlier sweep dropped it, or kept it out of the play-off, when no table had it."""
+        lab.sweep(planted(**{PAD: 1e-4}))
+        assert lab.rows()[CHUNK].rounds < QUICK.final
+        lab.sweep(planted(**{PAD: 1e-4}), tuned=self.table(CHUNK))
+        assert (lab.rows()[CHUNK].status, lab.rows()[CHUNK].rounds) == (OK, QUICK.final)
+        _, device = lab.sweep(planted(**{PAD: 1e-4}), tuned=self.table(CHUNK))
+        assert device.opened == []
+
+    def test_one_that_fails_is_not_tried_again(self, lab):
+        lab.sweep(failures={CHUNK: "raised"}, tuned=self.table(CHUNK))
+        assert lab.rows()[CHUNK].status == FAILED
+        assert lab.sweep(tuned=self.table(CHUNK))[1].opened == []
+
+    def test_of_kernels_that_are_not_asked_for_nothing_is_measured(self, lab):
+        lab.sweep(kernels=("pad",), tuned=self.table(CHUNK))
+        assert CHUNK not in lab.rows()
+
+    def test_stock_in_the_table_changes_nothing(self, lab):
+        before = in_memory()
+        before.sweep(planted())
+        _, plain = in_memory().sweep()
+        _, device = lab.sweep(tuned=Tuned(before.table()))
+        assert device.timed == plain.timed
 
 
 class TestNeighbours:
