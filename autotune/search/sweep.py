@@ -25,7 +25,7 @@ from .learned import Learned
 from .measure import Comparison, Effort, Meter
 from .results import Origin, Result
 from .sampler import Exhausted
-from .sequential import Rival
+from .sequential import Rival, rival
 from .stats import NONE, Interval
 from .studies import ProblemStudy
 from .tuned import UNTUNED, Tuned
@@ -352,13 +352,9 @@ class _Tuner:
 
     def _rival(self) -> Rival | None:
         """The slowest of those that would enter a play-off now, or start the next problem; None while too few did."""
-        rows = [row for route, row in self._rows().items() if route != STOCK and row.status == results.OK]
-        rows.sort(key=lambda row: -row.speedup)
-        places = max(self._effort.finalists, WINNERS)
-        if len(rows) < places:
-            return None
-        last = rows[places - 1]
-        return Rival(math.log(last.speedup), last.rounds)
+        timed = [row for route, row in self._rows().items() if route != STOCK and row.rounds]
+        left = [(math.log(row.speedup), row.rounds) for row in timed if row.status == results.OK]
+        return rival(left, max(self._effort.finalists, WINNERS), len(timed))
 
     def _finalists(self) -> list[Result]:
         """The few fastest that still may be the fastest, and faster than stock; and what the table has, in any case."""
