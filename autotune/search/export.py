@@ -73,10 +73,9 @@ class Measured:
             return [STOCK]
         (first, best), *rest = eligible
         nearly = best.speedup * (1 - NEARLY)
-        if any(
-            route == held and row.high * (1 + CLEAR) >= best.low and row.speedup >= nearly for route, row in eligible
-        ):
-            return [held]
+        for route, row in eligible:
+            if route == held and row.high * (1 + CLEAR) >= best.low and row.speedup >= nearly:
+                return [route]
         return [first, *(route for route, row in rest if row.high >= best.low and row.speedup >= nearly)]
 
 

@@ -57,8 +57,9 @@ def load(key: ChipKey, source: str, folders: Sequence[Path], own: Path | None = 
     count where they were measured. What cannot be read is passed over."""
     mine: Table | None = None
     others: list[Table] = []
-    paths = [path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.json"))]
-    for path in dict.fromkeys([own] * (own is not None and own.is_file()) + paths):
+    paths = [own] if own is not None and own.is_file() else []
+    paths += [path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.json"))]
+    for path in dict.fromkeys(paths):
         try:
             found = table.load(path)
         except AutotuneError:

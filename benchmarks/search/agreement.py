@@ -1,11 +1,11 @@
 """Whether two sweeps of one machine give the same table, on simulated chips with their noise.
 
-    python benchmarks/search/agreement.py [--chip m4pro] [--effort standard] [--seeds 3] [--json FILE]
+    python benchmarks/search/agreement.py [--chip m4pro] [--effort standard] [--seeds 3] [--every 1] [--json FILE]
 
-For each seed a fresh sweep gives a table, and the sweep under the next seed another one: once fresh, and once with the
-first table before it, as on a machine that has been tuned. Tables are compared problem by problem: the same route, the
-same kernel, and routes whose times in the model without noise are less than ``--near`` apart. Nothing is measured on a
-chip; the noise is the model's, 1 % an evaluation and 0.5 % a session.
+For each seed, two at least, a fresh sweep gives a table, and the sweep under the next seed another one: once fresh, and
+once with the first table before it, as on a machine that has been tuned. Tables are compared problem by problem: the
+same route, the same kernel, and routes whose times in the model without noise are less than ``--near`` apart. Nothing
+is measured on a chip; the noise is the model's, 1 % an evaluation and 0.5 % a session.
 """
 
 from __future__ import annotations
@@ -115,19 +115,23 @@ def main() -> None:
     parser.add_argument("--chip", default="m4pro")
     parser.add_argument("--effort", default="standard", choices=EFFORTS)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--every", type=int, default=1, help="every so manieth problem alone")
     parser.add_argument("--near", type=float, default=NEAR)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.seeds < 2:
+        parser.error("one sweep has none to agree with: --seeds is 2 at least")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     gc.disable()
+    problems = PROBLEMS[:: options.every]
     chip, effort = chips.get(options.chip), EFFORTS[options.effort]
-    fresh = [swept(chip, PROBLEMS, effort, seed) for seed in range(1, options.seeds + 1)]
+    fresh = [swept(chip, problems, effort, seed) for seed in range(1, options.seeds + 1)]
     found: dict[str, list[Agreement]] = {"fresh": [], "again": []}
     for seed, (one, two) in enumerate(zip(fresh, fresh[1:] + fresh[:1]), 1):
-        found["fresh"].append(agreement(chip, PROBLEMS, one, two, options.near))
-        again = swept(chip, PROBLEMS, effort, seed % options.seeds + 1, one)
-        found["again"].append(agreement(chip, PROBLEMS, one, again, options.near))
-    print(f"{chip.id}, simulated, effort {effort.name}, {len(PROBLEMS)} problems, {options.seeds} pairs of sweeps")
+        found["fresh"].append(agreement(chip, problems, one, two, options.near))
+        again = swept(chip, problems, effort, seed % options.seeds + 1, one)
+        found["again"].append(agreement(chip, problems, one, again, options.near))
+    print(f"{chip.id}, simulated, effort {effort.name}, {len(problems)} problems, {options.seeds} pairs of sweeps")
     for name, said in (("again", "with the first one's table"), ("fresh", "both fresh")):
         every = found[name]
         total = sum(each.problems for each in every)
