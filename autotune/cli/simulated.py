@@ -48,11 +48,12 @@ class Simulation:
 
         import optuna
 
+        from .. import paths
         from .._version import __version__
         from ..devices.simulated.device import SimulatedDevice
         from ..report.progress import listener
         from ..routing import table
-        from ..search import results, studies
+        from ..search import results, studies, tuned
         from ..search.results import Origin
         from ..search.sweep import Sweep
         from .sweep import Stop, write_record
@@ -65,25 +66,28 @@ class Simulation:
             f"simulated {self.chip.name} ({self.chip.cores} GPU cores, MLX {self.said}): {problems} at effort "
             f"{plan.effort.name}, {self.load} load; times come from a model, nothing is measured"
         )
-        tuned: list[ProblemStudy] = []
+        opened: list[ProblemStudy] = []
+        before = tuned.load(origin.key, origin.source, (paths.tuned_tables(),), self.path.with_suffix(".json"))
 
         def open_study(problem: Problem, routes: Sequence[Route]) -> ProblemStudy:
             # A storage of its own: in one for all, opening a study looks through those of all other problems.
             storage = optuna.storages.InMemoryStorage()
-            tuned.append(studies.ProblemStudy(storage, problem, origin, routes))
-            return tuned[-1]
+            opened.append(studies.ProblemStudy(storage, problem, origin, routes))
+            return opened[-1]
 
         progress, stop = listener(), Stop()
         gc.disable()  # spaces and trials are millions of objects that all stay: a seventh of the time went to looking
         try:
             with stop:
-                outcome = Sweep(device, origin, plan, open_study, progress, stop.asked, sleep=lambda _: None).run()
+                outcome = Sweep(
+                    device, origin, plan, open_study, progress, stop.asked, sleep=lambda _: None, tuned=before
+                ).run()
         finally:
             gc.enable()
             progress.close()
         done = {str(each.problem) for each in outcome.done}
-        rows = [row for study in tuned if str(study.problem) in done for row in study.rows().values()]
+        rows = [row for study in opened if str(study.problem) in done for row in study.rows().values()]
         table.write_atomically(self.path, results.dumps(rows))
         if record:
-            write_record(tuned, Path(record))
+            write_record(opened, Path(record))
         return outcome

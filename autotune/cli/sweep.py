@@ -270,7 +270,7 @@ def _run(
     from .. import chips, paths
     from .._version import __version__
     from ..report.progress import listener
-    from ..search import lock, studies
+    from ..search import lock, studies, tuned
     from ..search.isolated import IsolatedDevice
     from ..search.results import Origin
     from ..search.sweep import Sweep
@@ -283,20 +283,21 @@ def _run(
         note(f"{chip_id}: {count} at effort {plan.effort.name}, {load} load; what is measured is kept in {url}")
         target = IsolatedDevice(kind, chips.cache_bytes(kind), timeout)
         origin = Origin.of(chip_id, target.machine, __version__, load)
+        before = tuned.load(origin.key, origin.source, (paths.user_tables(), paths.tuned_tables()))
         progress = listener()
-        tuned = []
+        opened_studies = []
 
         def open_study(problem: Problem, routes: Sequence[Route]) -> studies.ProblemStudy:
-            tuned.append(studies.ProblemStudy(opened, problem, origin, routes))
-            return tuned[-1]
+            opened_studies.append(studies.ProblemStudy(opened, problem, origin, routes))
+            return opened_studies[-1]
 
         try:
             proven = _proven(plan, target)
             _compile(proven, target.machine)
             with stop:
-                outcome = Sweep(target, origin, proven, open_study, progress, stop.asked).run()
+                outcome = Sweep(target, origin, proven, open_study, progress, stop.asked, tuned=before).run()
             if record:
-                write_record(tuned, Path(record))
+                write_record(opened_studies, Path(record))
         except studies.STORAGE_ERRORS as error:
             raise studies.storage_error(error, url) from None
         finally:
@@ -410,7 +411,6 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool, t
                 **({"model_off": {"median": OFF[0], "p90": OFF[1]}} if then else {}),
                 "stopped": outcome.stopped,
                 "left": outcome.left,
-                "untried": outcome.untried,
                 "unfinished": _done_json(outcome.unfinished) if outcome.unfinished else None,
                 "stock_failed": {row.problem: row.reason for row in outcome.failed},
                 "rounds_disturbed": outcome.disturbed,
@@ -444,8 +444,6 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool, t
         why = "the budget is spent" if outcome.stopped == "budget" else "interrupted"
         command = "the same command without --fresh" if fresh else "the same command"
         left = f"{outcome.left} problem{' is' if outcome.left == 1 else 's are'} left"
-        if outcome.untried:
-            left = f"all problems are tuned, routes of neighbours are untried at {count(outcome.untried, 'problem')}"
         note(f"{why}; everything measured is saved, {left}: run {command} to go on")
     for row in outcome.failed:
         note(f"stock itself failed for {row.problem} ({row.reason}): nothing to compare; the next sweep tries again")

@@ -230,3 +230,21 @@ class TestFamilies:
         command = [sys.executable, str(FOLDER / "run.py"), str(spaces), "--seeds", "1", "--budget", "25"]
         done = subprocess.run([*command, "--strategy", "random"], capture_output=True, text=True, check=True)
         assert "2 spaces, 1 seeds" in done.stdout
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_two_sweeps_of_one_chip_agree(module, seed):
+    """The goal: of the routes of a second sweep, with other noise and another order, 98 % are those of the first one's
+    table, or such as it had not found and are faster in truth: effort quick sees 24 configs of thousands, of which many
+    are about as fast."""
+    agreement = module("agreement")
+
+    from autotune.devices.simulated import chip
+    from autotune.search.measure import EFFORTS
+
+    target, problems = chip.get("m4pro"), agreement.PROBLEMS[::2]
+    first = agreement.swept(target, problems, EFFORTS["quick"], seed)
+    second = agreement.swept(target, problems, EFFORTS["quick"], seed + 1, first)
+    found = agreement.agreement(target, problems, first, second)
+    assert found.same + found.gained >= 0.98 * len(problems)
+    assert any(not str(agreement.route(first, problem)).startswith("stock") for problem in problems)

@@ -114,6 +114,25 @@ class TestTies:
         before = derive([stock(3), row(3, PAD, 2.0)])
         assert one(row(3, PAD, 1.7, 0.1), row(3, REPEAT, 2.0, 0.1), incumbent=before) == REPEAT
 
+    def test_an_incumbent_goes_only_where_the_intervals_are_apart(self):
+        """By a hundredth: rounds of two sessions share the luck of these."""
+        before = derive([stock(3), row(3, PAD, 2.0)])
+        assert (
+            one(row(3, PAD, 1.95, low=1.93, high=1.97), row(3, REPEAT, 2.0, low=1.98, high=2.02), incumbent=before)
+            == PAD
+        )
+        assert (
+            one(row(3, PAD, 1.93, low=1.91, high=1.95), row(3, REPEAT, 2.0, low=1.98, high=2.02), incumbent=before)
+            == REPEAT
+        )
+
+    def test_a_tie_goes_to_what_ties_at_the_most_problems_of_the_class(self):
+        other = WIDE.replace("13824", "6912")
+        tied = [stock(3), row(3, PAD, 2.0, 0.1), row(3, REPEAT, 2.02, 0.1)]
+        assert routes(tied) == [(3, 3, REPEAT)]
+        rows = [*tied, stock(3, family=other), row(3, PAD, 1.5, family=other)]
+        assert [str(each.route) for each in derive(rows).rows(WIDE)] == [PAD]
+
     def test_an_incumbent_keeps_its_own_evidence(self):
         rows = [stock(3), row(3, PAD, 1.95, 0.1), row(3, REPEAT, 2.0, 0.1)]
         (found,) = derive(rows, derive([stock(3), row(3, PAD, 2.0)])).rows(WIDE)
