@@ -310,7 +310,7 @@ class _Tuner:
             except Exhausted:
                 break
             result = self._measure(route)
-            self._study.tell(trial, result)
+            self._study.tell(trial, result, self._comparisons.get(route))
             dealt += 1
             self._tell(result)
             if route == STOCK and result.status != results.OK:
@@ -324,7 +324,7 @@ class _Tuner:
             if self._stopped():
                 return
             result = self._measure(route)
-            self._study.add(route, result)
+            self._study.add(route, result, self._comparisons.get(route))
             self._tell(result)
         self._finals()
 
