@@ -72,7 +72,7 @@ class Simulation:
         def open_study(problem: Problem, routes: Sequence[Route]) -> ProblemStudy:
             # A storage of its own: in one for all, opening a study looks through those of all other problems.
             storage = optuna.storages.InMemoryStorage()
-            opened.append(studies.ProblemStudy(storage, problem, origin, routes))
+            opened.append(studies.ProblemStudy(storage, problem, origin, routes, plan.effort.final if record else 0))
             return opened[-1]
 
         progress, stop = listener(), Stop()

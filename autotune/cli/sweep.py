@@ -7,7 +7,6 @@ import os
 import re
 import signal
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from ..search.sweep import Done, Outcome, Plan
 
 EFFORTS = ("quick", "standard", "full")
-ALL = 1 << 40
-"""More routes than any space has."""
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +50,7 @@ def register(app: typer.Typer) -> None:
         timeout: float = typer.Option(120.0, min=1.0, help="Seconds without an answer after which a route has hung."),
         fresh: bool = typer.Option(False, "--fresh", help="Measure again what is already known."),
         record: str = typer.Option(
-            "", help="Measure searched spaces whole, and write each space to this folder in T4, the public format."
+            "", help="Measure spaces whole and evenly, and write each to this folder in T4, the public format."
         ),
         dry_run: bool = typer.Option(False, "--dry-run", help="Say how many problems, routes and minutes, and stop."),
         storage: str = typer.Option("", envvar="AUTOTUNE_STORAGE", help="Any Optuna storage URL. Default: SQLite."),
@@ -107,7 +104,7 @@ def register(app: typer.Typer) -> None:
             from .simulated import Simulation
 
             problems = chosen_problems(workload or [], problem or [], op or [], "gpu", quick, m or [])
-            effort_ = replace(BY_NAME[name], searched=ALL) if record else BY_NAME[name]
+            effort_ = BY_NAME[name].recording() if record else BY_NAME[name]
             plan = Plan(problems, effort_, _kernels(kernel or []), trials, seconds(budget), seed, True)
             run = Simulation(chip, cores, mlx, load, out, NOISE if noise is None else noise)
             space.demand(plan.kernels, "metal", run.chip.nax, run.chip.id)
@@ -123,7 +120,7 @@ def register(app: typer.Typer) -> None:
         chip_id = away.id if away else chips.require(chip, kind) if chip else chips.here(kind)
         default = ("cpu" if away.backend == "cpu" else "gpu") if away else kind
         problems = chosen_problems(workload or [], problem or [], op or [], default, quick, m or [])
-        effort_ = replace(BY_NAME[name], searched=ALL) if record else BY_NAME[name]
+        effort_ = BY_NAME[name].recording() if record else BY_NAME[name]
         plan = Plan(problems, effort_, _kernels(kernel or []), trials, seconds(budget), seed, fresh)
         nax = away.nax_from_os is not None if away else local(kind).nax
         space.demand(plan.kernels, away.backend if away else backend(kind), nax, chip_id)
@@ -288,7 +285,8 @@ def _run(
         opened_studies = []
 
         def open_study(problem: Problem, routes: Sequence[Route]) -> studies.ProblemStudy:
-            opened_studies.append(studies.ProblemStudy(opened, problem, origin, routes))
+            even = plan.effort.final if record else 0
+            opened_studies.append(studies.ProblemStudy(opened, problem, origin, routes, even))
             return opened_studies[-1]
 
         try:
@@ -325,15 +323,35 @@ def _compile(plan: Plan, machine: Machine) -> None:
         ahead.compile_ahead(kernels.KERNELS, routes)
 
 
-def write_record(tuned: Sequence[ProblemStudy], folder: Path) -> None:
-    """Writes the spaces of problems that are done: half a space is none."""
-    from ..search import record
+def write_record(opened: Sequence[ProblemStudy], folder: Path) -> None:
+    """Writes the spaces of the kernels that were asked for, those of which every legal config was measured."""
+    from ..kernels import STOCK
+    from ..report.tables import count
+    from ..search import record, results
 
-    done = [study for study in tuned if study.done(1, ALL)]
-    for path in record.write([row for study in done for row in study.rows().values()], folder):
+    written: list[Path] = []
+    short: dict[str, tuple[int, int, int]] = {}
+    by_problem = {study.problem: study for study in reversed(opened)}  # the first of each: later ones have all kernels
+    for study in reversed(by_problem.values()):
+        rows = study.rows()
+        timed = STOCK in rows and rows[STOCK].status == results.OK
+        spaces = record.by_kernel(study.routes)
+        whole = [name for name, routes in spaces.items() if timed and rows.keys() >= set(routes)]
+        for name in spaces.keys() - set(whole):
+            problems, some, of = short.get(name, (0, 0, 0))
+            measured = sum(route in rows for route in spaces[name])
+            short[name] = problems + 1, some + measured, of + len(spaces[name])
+        kept = [rows[route] for name in whole for route in spaces[name]]
+        if len(whole) > 1 or len(spaces) == 1:  # stock alone says nothing
+            written += record.write(kept, folder, study.rounds())
+    for path in written:
         note(f"wrote {path}")
-    if len(done) < len(tuned):
-        note(f"{len(tuned) - len(done)} problems were not measured whole and are not written")
+    if short:
+        parts = [
+            f"{name} at {count(problems, 'problem')} ({some} of {of} configs)"
+            for name, (problems, some, of) in sorted(short.items())
+        ]
+        note(f"not measured whole, or without stock's time, and not written: {', '.join(parts)}")
 
 
 def _proven(plan: Plan, target: IsolatedDevice) -> Plan:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from ..devices.base import Session
@@ -25,7 +25,7 @@ class Effort:
 
     ``seconds`` is the least length of one evaluation (many calls); ``screen`` and ``final`` are rounds for a candidate
     and for a finalist; ``finalists`` how many enter the play-off; ``searched`` how many routes are measured of kernels
-    whose spaces are searched.
+    whose spaces are searched. ``even``: every candidate gets all of its rounds, however slow it is.
     """
 
     name: str
@@ -34,7 +34,16 @@ class Effort:
     final: int
     finalists: int
     searched: int = 0
+    even: bool = False
 
+    def recording(self) -> Effort:
+        """The same for spaces that are recorded: all routes, each with a finalist's rounds, and no play-off, in which
+        the few best would get the luck of being picked and more rounds than the others."""
+        return replace(self, screen=self.final, finalists=0, searched=ALL, even=True)
+
+
+ALL = 1 << 40
+"""More routes than any space has."""
 
 EFFORTS = {
     effort.name: effort
@@ -133,9 +142,13 @@ class Meter:
 
         Calibration alone drops what is ``PRICED_OUT`` by the incumbent; one round, what is slower by ``HOPELESS``; any
         round but the last, what the sequential test calls slower than the ``rival``: the last of those that are still
-        of use. Held against the incumbent itself, a route that had luck would leave none to replace it.
+        of use. Held against the incumbent itself, a route that had luck would leave none to replace it. Under an
+        ``even`` effort none is dropped.
         """
         comparison = self.compare(route)
+        if self._effort.even:
+            self.settle(comparison)
+            return comparison, False
         if self._baseline / comparison.estimate * PRICED_OUT < incumbent.value:
             comparison.stock.append(self._baseline)
             comparison.times.append(comparison.estimate)

@@ -302,7 +302,7 @@ class _Tuner:
             except Exhausted:
                 break
             result = self._measure(route)
-            self._study.tell(trial, result)
+            self._study.tell(trial, result, self._comparisons.get(route))
             dealt += 1
             self._tell(result)
             if route == STOCK and result.status != results.OK:
@@ -318,7 +318,7 @@ class _Tuner:
         if self._held is None or self._stopped() or (row is not None and row.status != results.PRUNED):
             return
         result = self._measure(self._held)
-        self._study.add(self._held, result)
+        self._study.add(self._held, result, self._comparisons.get(self._held))
         self._tell(result)
 
     def _measure(self, route: Route) -> Result:

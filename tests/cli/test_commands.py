@@ -394,6 +394,11 @@ class TestLimits:
         ("option", "part"),
         [
             (("--along", "M=9..1"), "is empty"),
+            (("--along", "M=0..5"), "begins at 0"),
+            (("M=3", "--along", "K=64..512:8"), "such as --along K=64..512:64"),
+            (("M=3", "--along", "K=1..512:64"), "such as --along K=64..512:64"),
+            (("--second", "stock"), "stock is on both sides"),
+            (("--second", "split_k", "--second", "gemv"), "gemv"),
             (("--effort", "none"), "unknown effort"),
             (("--load", "none"), "unknown load"),
             (("--second", "pa"), "unknown kernel"),
