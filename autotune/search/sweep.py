@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from .. import kernels
 from ..devices.base import Accuracy, Device, RouteFailed, Session
 from ..kernels import STOCK, Route
-from ..problem import DTYPES, Family, Problem
+from ..problem import Family, Problem
 from ..routing.neighbours import class_of, factor
 from . import accuracy, results, space
 from .export import MARGIN, Measured
@@ -32,10 +32,12 @@ from .tuned import UNTUNED, Tuned
 
 PLAY_OFFS = 2
 """Play-offs at most: finalists that fall back in one let others come up, which have to be played in turn."""
-HOST_CALLS, HOST_TAKES = 64, 5
-"""Calls of a take of what a call costs the program, and takes: about 10 ms in all."""
-HOST_BYTES = 256 << 20
-"""Most memory for the results of such a take, which all live at once."""
+HOST_CALLS, HOST_TAKES = 4, 25
+"""Calls of a take of what a call costs the program, and takes. Few calls: MLX makes a program wait once more than ten
+of its command buffers are under way, of which a call with much to read can fill one or two."""
+HOST_BYTES = 1 << 30
+"""Most memory for a take: its results all live at once, and with them, at worst, as many copies of the weights in
+float32."""
 WINNERS = 3
 """A problem's fastest routes that others start from: the family's next problem, and the same M of a near shape."""
 
@@ -410,11 +412,12 @@ class _Tuner:
 
     def _host(self, route: Route) -> float:
         """Microseconds that a call costs the program more than stock's, the least of a few takes of each in turns:
-        what disturbs a loop only ever makes it slower. On a CPU the program and the device share what they cost."""
+        what disturbs a loop only ever makes it slower. Calls are those of ``enable(inference=True)``. On a CPU the
+        program and the device share what they cost."""
         if self._sweep._origin.backend == "cpu":
             return 0.0
         p = self._problem
-        calls = max(1, min(HOST_CALLS, HOST_BYTES // (p.batch * p.m * p.n * DTYPES[p.dtype])))
+        calls = max(1, min(HOST_CALLS, HOST_BYTES // (4 * p.n * (p.batch * p.m + p.k))))
         least = {STOCK: math.inf, route: math.inf}
         for _ in range(HOST_TAKES):
             for each in least:

@@ -744,7 +744,7 @@ class TestHost:
         assert rows[PAD].host_us == 0
 
     def test_large_results_are_few_at_once(self, lab, monkeypatch):
-        monkeypatch.setattr(sweep_module, "HOST_BYTES", 3 * PROBLEM.m * PROBLEM.n * 2)
+        monkeypatch.setattr(sweep_module, "HOST_BYTES", 3 * 4 * PROBLEM.n * (PROBLEM.m + PROBLEM.k))
         monkeypatch.setitem(globals(), "ORIGIN", self.GPU)
         device, asked = FakeDevice(planted(**{PAD: 4e-4})), []
         monkeypatch.setattr(FakeSession, "host", lambda self, route, calls: asked.append(calls) or 0.0)
