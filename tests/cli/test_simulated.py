@@ -194,14 +194,14 @@ class TestExport:
     def test_rows_of_both_sources_make_no_table(self, csv, tmp_path):
         both = tmp_path / "both.csv"
         lines = csv.read_text().splitlines(keepends=True)
-        both.write_text("".join(lines[:-1]) + lines[-1].replace(",simulated\n", ",measured\n"))
+        both.write_text("".join(lines[:-1]) + lines[-1].replace(",simulated,", ",measured,"))
         error = run("export", "--from-csv", both).exception
         assert "simulated and measured" in str(error)
         assert not both.with_suffix(".json").exists()
 
     def test_diff_with_a_measured_table_is_wrong_use_and_no_regression(self, csv, tmp_path):
         measured = tmp_path / "m5max.csv"
-        measured.write_text(csv.read_text().replace(",simulated\n", ",measured\n"))
+        measured.write_text(csv.read_text().replace(",simulated,", ",measured,"))
         for path in (csv, measured):
             assert run("export", "--from-csv", path).exit_code == 0
         one, two = csv.with_suffix(".json"), measured.with_suffix(".json")
@@ -266,7 +266,7 @@ class TestExplain:
     def test_the_models_own_times_relabelled_as_measured_are_met(self, csv, tmp_path):
         """What is left is the noise of a simulated evaluation, 1 %."""
         measured = tmp_path / "m5max.csv"
-        measured.write_text(csv.read_text().replace(",simulated\n", ",measured\n"))
+        measured.write_text(csv.read_text().replace(",simulated,", ",measured,"))
         run("export", "--from-csv", measured)
         asked = ("explain", PROBLEM, "--table", measured.with_suffix(".json"), "--mlx", "0.31.1", "--json")
         beside = [each for each in json.loads(run(*asked).stdout)["model"]["by_m"] if each["measured_us"]]
