@@ -23,6 +23,9 @@ def register(app: typer.Typer) -> None:
         from_csv: Optional[Path] = typer.Option(None, "--from-csv", help="Results from a CSV instead of the studies."),
         without: Optional[list[str]] = typer.Option(None, help="Leave this kernel's routes out (repeatable)."),
         workload: Optional[list[str]] = typer.Option(None, help="Only this workload's problems (repeatable)."),
+        m: Optional[list[int]] = typer.Option(
+            None, "--m", help="Only problems with this M (repeatable); any other M stays on stock."
+        ),
         load: str = typer.Option("chained", help="Which load's results: chained or queued."),
         gpu_bound: bool = typer.Option(
             False, "--gpu-bound", help="Also routes that save the GPU less than their calls cost the CPU."
@@ -40,7 +43,7 @@ def register(app: typer.Typer) -> None:
 
         folder = out or (from_csv.parent if from_csv else paths.user_tables())
         rows, dropped = _rows(from_csv, chip, load, storage)
-        rows = _only(rows, workload or [], [kernels.kernel(name).name for name in without or []])
+        rows = _only(rows, workload or [], [kernels.kernel(name).name for name in without or []], m or [])
         if not rows:
             raise AutotuneError("there are no results to export", "run: autotune sweep")
         chip_id = rows[0].chip
@@ -142,11 +145,13 @@ def _one_device(rows: list[Result]) -> list[Result]:
     return [row for row in rows if row.origin.key.identity in ours]
 
 
-def _only(rows: list[Result], names: list[str], without: list[str]) -> list[Result]:
+def _only(rows: list[Result], names: list[str], without: list[str], ms: list[int]) -> list[Result]:
+    from ..problem import Problem
     from ..search import workloads
 
     wanted = {str(problem) for name in names for problem in workloads.load(name).problems}
     kept = [row for row in rows if not names or row.problem in wanted]
+    kept = [row for row in kept if not ms or Problem.parse(row.problem).m in ms]
     return [row for row in kept if row.route.split(" ", 1)[0] not in without or row.route == "stock"]
 
 

@@ -40,7 +40,7 @@ def _evidence(e: Explanation) -> dict[str, str]:
         return {}
     what = "rival" if tables.is_stock(row) else "speedup"
     whose = f" and {tables.shape(e.found.neighbour.family)}" if e.found.neighbour else ""
-    where = "" if tables.is_stock(row) or row.first == row.last else ", where the row gains least"
+    where = "" if tables.is_stock(row) or row.first == row.last else ", where that bound is lowest"
     rounds = tables.count(row.samples, "round")
     return {
         what: f"{tables.speedup(tables.evidence(row))} over stock at M={row.at}{whose}{where}; {rounds}",

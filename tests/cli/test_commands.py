@@ -458,6 +458,12 @@ class TestExport:
         assert {path.name for path in (tmp_path / "there").iterdir()} == {"h100.json", "h100.csv"}
         assert not measured.with_suffix(".json").exists()
 
+    def test_of_some_m_alone(self, call, fails, measured, tmp_path):
+        m = Problem.parse(results.read(measured)[0].problem).m
+        assert call("export", "--from-csv", str(measured), "--m", str(m), "--out", str(tmp_path / "there")).code == OK
+        assert {Problem.parse(row.problem).m for row in results.read(tmp_path / "there" / "h100.csv")} == {m}
+        assert "no results to export" in fails(FAILED, "export", "--from-csv", str(measured), "--m", "999")
+
     def test_of_a_workload_alone(self, fails, measured):
         assert "no results to export" in fails(FAILED, "export", "--from-csv", str(measured), "--workload", "quick")
 
