@@ -125,7 +125,7 @@ def measure(model: Any, rows: int, context: int, rounds: int) -> dict[str, Any]:
             switch(way)
             times[way].append(run())
     autotune.disable()
-    line: dict[str, Any] = {"rows": rows, "context": context}
+    line: dict[str, Any] = {"rows": rows, "context": context, "rounds": rounds}
     for way in WAYS:
         ratios = [stock / routed for stock, routed in zip(times["stock"], times[way])]
         line[way] = {

@@ -55,6 +55,7 @@ class FakeDevice:
         self.failures = dict(failures or {})
         self.fail_in = fail_in
         self.now = 0.0
+        self.host: dict[str, float] = {}
         self.opened: list[tuple[str, int, str]] = []
         self.checked: list[tuple[str, str]] = []
         self.timed: list[tuple[str, str, int]] = []
@@ -93,6 +94,10 @@ class FakeSession:
         self.device.checked.append((str(self.problem), str(route)))
         self.device.fail("check", str(route))
         return self.device.accuracy.get(str(route), EXACT)
+
+    def host(self, route: Route, calls: int) -> float:
+        self.device.fail("host", str(route))
+        return calls * self.device.host.get(route.kernel, 0.0)
 
     def time(self, route: Route, calls: int) -> float:
         device = self.device

@@ -119,8 +119,10 @@ def _run(
         switch.use_table(table)
     names = workloads_ if workloads_ or problems else ["quick" if kind == "cpu" else "small-batch"]
     chosen = chosen_problems(names, problems, ops, kind, quick=False)
+    chains = bench.chains_of([workloads.load(name) for name in names], chosen, ms)
+    note(f"stock against routed, products and chains: {len(chains)}")
     lines, noise = bench.measure(
-        bench.chains_of([workloads.load(name) for name in names], chosen, ms),
+        chains,
         lambda product: ROUTERS.of(kind).find(product).route,
         lambda chain: ChainSession(chain.products, cache, load),
         effort,

@@ -23,7 +23,13 @@ def register(app: typer.Typer) -> None:
         from_csv: Optional[Path] = typer.Option(None, "--from-csv", help="Results from a CSV instead of the studies."),
         without: Optional[list[str]] = typer.Option(None, help="Leave this kernel's routes out (repeatable)."),
         workload: Optional[list[str]] = typer.Option(None, help="Only this workload's problems (repeatable)."),
+        m: Optional[list[int]] = typer.Option(
+            None, "--m", help="Only problems with this M (repeatable); any other M stays on stock."
+        ),
         load: str = typer.Option("chained", help="Which load's results: chained or queued."),
+        gpu_bound: bool = typer.Option(
+            False, "--gpu-bound", help="Also routes that save the GPU less than their calls cost the CPU."
+        ),
         storage: str = typer.Option("", envvar="AUTOTUNE_STORAGE", help="Any Optuna storage URL. Default: SQLite."),
         json: bool = JSON,
     ) -> None:
@@ -37,7 +43,7 @@ def register(app: typer.Typer) -> None:
 
         folder = out or (from_csv.parent if from_csv else paths.user_tables())
         rows, dropped = _rows(from_csv, chip, load, storage)
-        rows = _only(rows, workload or [], [kernels.kernel(name).name for name in without or []])
+        rows = _only(rows, workload or [], [kernels.kernel(name).name for name in without or []], m or [])
         if not rows:
             raise AutotuneError("there are no results to export", "run: autotune sweep")
         chip_id = rows[0].chip
@@ -45,7 +51,7 @@ def register(app: typer.Typer) -> None:
         for target in (path, path.with_suffix(".csv")):
             if from_csv is None or not target.exists() or not target.samefile(from_csv):
                 sources.demand(target, rows[0].source)
-        derived = _derive(rows, path)
+        derived = _derive(rows, path, gpu_bound)
         table.write_atomically(path.with_suffix(".csv"), results.dumps(rows))
         table.save(derived, path)
         routed = sum(row["route"] != "stock" for each in derived.families.values() for row in each)
@@ -139,15 +145,17 @@ def _one_device(rows: list[Result]) -> list[Result]:
     return [row for row in rows if row.origin.key.identity in ours]
 
 
-def _only(rows: list[Result], names: list[str], without: list[str]) -> list[Result]:
+def _only(rows: list[Result], names: list[str], without: list[str], ms: list[int]) -> list[Result]:
+    from ..problem import Problem
     from ..search import workloads
 
     wanted = {str(problem) for name in names for problem in workloads.load(name).problems}
     kept = [row for row in rows if not names or row.problem in wanted]
+    kept = [row for row in kept if not ms or Problem.parse(row.problem).m in ms]
     return [row for row in kept if row.route.split(" ", 1)[0] not in without or row.route == "stock"]
 
 
-def _derive(rows: list[Result], path: Path) -> Table:
+def _derive(rows: list[Result], path: Path, gpu_bound: bool) -> Table:
     """The table, with ties broken by the one that stands at ``path``, if a usable one does."""
     from ..routing import table
     from ..search import export, workloads
@@ -164,4 +172,4 @@ def _derive(rows: list[Result], path: Path) -> Table:
     covered = [
         name for name in workloads.names() if all(str(problem) in measured for problem in workloads.load(name).problems)
     ]
-    return export.derive(rows, incumbent, covered)
+    return export.derive(rows, incumbent, covered, gpu_bound=gpu_bound)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from ..search.measure import Effort
 
 
+WHOLE = 1 << 12
+"""A size that is a multiple of every group size."""
+
+
 def register(app: typer.Typer) -> None:
     @app.command()
     def limits(
@@ -32,7 +36,7 @@ def register(app: typer.Typer) -> None:
         second: Optional[list[str]] = typer.Option(
             None, help="What may take over, likewise (repeatable). Default: matrix; split if dense."
         ),
-        checks: int = typer.Option(4, min=0, help="Further comparisons, where nobody looked for a second crossing."),
+        checks: int = typer.Option(0, min=0, help="Further comparisons, to look for a second crossing, such as 4."),
         device: str = typer.Option("", envvar="AUTOTUNE_DEVICE", help="gpu or cpu; MLX's default device if left out."),
         effort: str = typer.Option("standard", help="quick, standard or full: length of one evaluation."),
         load: str = typer.Option("chained", help="chained (as in decoding) or queued (independent calls)."),
@@ -58,6 +62,9 @@ def register(app: typer.Typer) -> None:
         template = _template(" ".join(problem), axis)
         defaults = ("stock", "split") if template.quantization is None else ("vector", "matrix")
         words = (first or [defaults[0]], second or [defaults[1]])
+        both = sorted({*words[0]} & {*words[1]})
+        if both:
+            raise UsageError(f"{both[0]} is on both sides", "name other routes with --first and --second")
         kind = device_kind(device)
         for objection in preflight.objections(local(kind)):
             if not force:
@@ -73,11 +80,23 @@ def register(app: typer.Typer) -> None:
 
 
 def _template(text: str, axis: Axis) -> Problem:
-    """The problem at the axis' first value: what the text says of that axis is of no account."""
+    """The problem at the axis' first value: what the text says of that axis is of no account. Raises
+    :class:`UsageError` also where a weight that is quantized in groups would get a part of one along the axis."""
     from ..problem import Problem
 
+    letter = axis.name.upper()
     rest = re.sub(rf"\b{axis.name}=\d+\b", "", text, flags=re.IGNORECASE)
-    return Problem.parse(f"{rest} {axis.name.upper()}={axis.first}")
+    whole = Problem.parse(f"{rest} {letter}={WHOLE}")
+    grouped = "k" if whole.layout == "nt" else "n"
+    if whole.quantization is not None and axis.name == grouped:
+        group = whole.quantization.group_size
+        if axis.first % group or (axis.step % group and axis.first != axis.last):
+            first = -(-axis.first // group) * group
+            raise UsageError(
+                f"{letter} must be a multiple of the group size {group} all along {axis}",
+                f"such as --along {letter}={first}..{max(first, axis.last)}:{group}",
+            )
+    return Problem.parse(f"{rest} {letter}={axis.first}")
 
 
 def _find(
@@ -106,6 +125,8 @@ def _find(
             "name kernels, such as --first stock --second dequantize",
         )
     chip = Origin.of(chips.here(kind), machine.local(kind), __version__, load).key
+    for side in words:
+        duel.demand(side, template, chip)
     rows = [row for file in tables.in_reach([kind]) if file.kinds for row in beside(load_table(Path(file.path)))[0]]
     known = duel.known(rows, template)
     camps = (duel.camp(words[0], chip, known), duel.camp(words[1], chip, known))

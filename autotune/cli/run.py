@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import runpy
 import sys
-import traceback
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Optional
 
 import typer
 
-from ..errors import FAILED, UsageError
+from ..errors import UsageError
 
 _AS_GIVEN = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 """What follows the program's name is the program's."""
@@ -25,42 +23,33 @@ def register(app: typer.Typer) -> None:
         arguments: Optional[list[str]] = typer.Argument(None, help="The program's own arguments."),
         table: Optional[Path] = typer.Option(None, help="Look in this table first."),
     ) -> None:
-        """Run a Python program with its MLX calls routed."""
+        """Run a Python program with its MLX calls routed. It ends as the program does."""
         _demand(program)
-        from ..routing import switch
-
         if table:
-            switch.use_table(table)
-        switch.enable(inference=True)  # the program's modules are imported after this, as it asks
-        script = _is_file(program)
-        sys.argv = [program, *(arguments or [])]
-        sys.path.insert(0, str(Path(program).resolve().parent) if script else os.getcwd())
-        try:
-            if script:
-                runpy.run_path(program, run_name="__main__")
-            else:
-                runpy.run_module(program, run_name="__main__", alter_sys=True)
-        except ImportError:  # the program's own: the command line would take it for a lack of MLX
-            traceback.print_exc()
-            raise typer.Exit(FAILED) from None
+            from ..routing.table import peek
 
-
-def _is_file(program: str) -> bool:
-    return program.endswith(".py")
+            peek(table)
+        # A process of the program's own: its errors, exit code and signals are not this command's to handle.
+        words = [sys.executable, "-m", "autotune.program", str(table or ""), program, *(arguments or [])]
+        os.execv(sys.executable, words)
 
 
 def _demand(program: str) -> None:
-    """Raises :class:`UsageError` where there is no such program, before anything of MLX is loaded."""
-    if _is_file(program):
+    """Raises :class:`UsageError` where there is no such program. Nothing of it is imported here: that is for after its
+    calls are routed."""
+    if program.startswith("-"):
+        raise UsageError(f"there is no option {program}", "autotune run --help lists them; then comes the program")
+    if program.endswith(".py"):
         if not Path(program).is_file():
             raise UsageError(f"there is no file {program}", "name a Python file or an installed module")
         return
-    sys.path.insert(0, os.getcwd())
+    top, here = program.partition(".")[0], os.getcwd()
+    sys.path.insert(0, here)
     try:
-        found = find_spec(program)
+        found = find_spec(top)
     except (ImportError, ValueError):
         found = None
     finally:
-        sys.path.pop(0)
+        sys.path.remove(here)
     if found is None:
-        raise UsageError(f"there is no module {program}", "install it here, or name a file that ends in .py")
+        raise UsageError(f"there is no module {top}", "install it here, or name a file that ends in .py")

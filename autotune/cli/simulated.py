@@ -25,8 +25,10 @@ class Simulation:
     (``source``), and so is every table that is derived from them.
     """
 
-    def __init__(self, name: str, cores: int, mlx: str, load: str, out: Optional[Path]) -> None:
-        """Raises :class:`UsageError` for an unknown chip or version, and where ``out`` holds anything but such rows."""
+    def __init__(self, name: str, cores: int, mlx: str, load: str, out: Optional[Path], noise: float) -> None:
+        """``noise`` is the standard deviation of one evaluation's log time.
+
+        Raises :class:`UsageError` for an unknown chip or version, and where ``out`` holds anything but such rows."""
         from .. import machine, paths
         from ..devices.simulated import chip
         from ..stock_rules import versions
@@ -36,6 +38,7 @@ class Simulation:
         self.mlx = mlx or machine.mlx_version()
         self.said = versions.said(self.mlx)
         self.load = load
+        self.noise = noise
         self.path = out or paths.user_data() / "simulated" / f"{self.chip.id}-simulated.csv"
         sources.demand(self.path, "simulated")
 
@@ -45,42 +48,46 @@ class Simulation:
 
         import optuna
 
+        from .. import paths
         from .._version import __version__
         from ..devices.simulated.device import SimulatedDevice
         from ..report.progress import listener
         from ..routing import table
-        from ..search import results, studies
+        from ..search import results, studies, tuned
         from ..search.results import Origin
         from ..search.sweep import Sweep
         from .sweep import Stop, write_record
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        device = SimulatedDevice(self.chip, self.mlx)
+        device = SimulatedDevice(self.chip, self.mlx, self.noise)
         origin = Origin.of(self.chip.id, device.machine, __version__, self.load, "simulated")
         problems = f"{len(plan.problems)} problem{'s' if len(plan.problems) != 1 else ''}"
         note(
             f"simulated {self.chip.name} ({self.chip.cores} GPU cores, MLX {self.said}): {problems} at effort "
             f"{plan.effort.name}, {self.load} load; times come from a model, nothing is measured"
         )
-        tuned: list[ProblemStudy] = []
+        opened: list[ProblemStudy] = []
+        before = tuned.load(origin.key, origin.source, (paths.tuned_tables(),), self.path.with_suffix(".json"))
 
         def open_study(problem: Problem, routes: Sequence[Route]) -> ProblemStudy:
             # A storage of its own: in one for all, opening a study looks through those of all other problems.
             storage = optuna.storages.InMemoryStorage()
-            tuned.append(studies.ProblemStudy(storage, problem, origin, routes))
-            return tuned[-1]
+            opened.append(studies.ProblemStudy(storage, problem, origin, routes, plan.effort.final if record else 0))
+            return opened[-1]
 
         progress, stop = listener(), Stop()
         gc.disable()  # spaces and trials are millions of objects that all stay: a seventh of the time went to looking
         try:
             with stop:
-                outcome = Sweep(device, origin, plan, open_study, progress, stop.asked, sleep=lambda _: None).run()
+                outcome = Sweep(
+                    device, origin, plan, open_study, progress, stop.asked, sleep=lambda _: None, tuned=before
+                ).run()
         finally:
             gc.enable()
             progress.close()
         done = {str(each.problem) for each in outcome.done}
-        rows = [row for study in tuned if str(study.problem) in done for row in study.rows().values()]
+        rows = [row for study in opened if str(study.problem) in done for row in study.rows().values()]
         table.write_atomically(self.path, results.dumps(rows))
         if record:
-            write_record(tuned, Path(record))
+            write_record(opened, Path(record))
         return outcome

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from ..search.sweep import Done, Outcome, Plan
 
 EFFORTS = ("quick", "standard", "full")
-ALL = 1 << 40
-"""More routes than any space has."""
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +50,7 @@ def register(app: typer.Typer) -> None:
         timeout: float = typer.Option(120.0, min=1.0, help="Seconds without an answer after which a route has hung."),
         fresh: bool = typer.Option(False, "--fresh", help="Measure again what is already known."),
         record: str = typer.Option(
-            "", help="Measure searched spaces whole, and write each space to this folder in T4, the public format."
+            "", help="Measure spaces whole and evenly, and write each to this folder in T4, the public format."
         ),
         dry_run: bool = typer.Option(False, "--dry-run", help="Say how many problems, routes and minutes, and stop."),
         storage: str = typer.Option("", envvar="AUTOTUNE_STORAGE", help="Any Optuna storage URL. Default: SQLite."),
@@ -63,6 +60,13 @@ def register(app: typer.Typer) -> None:
         ),
         mlx: str = typer.Option("", help="With --simulate: MLX whose routing rules stock follows, such as 0.31.1."),
         cores: int = typer.Option(0, min=0, help="With --simulate: GPU cores. Default: the most that the chip has."),
+        noise: Optional[float] = typer.Option(
+            None,
+            min=0.0,
+            max=1.0,
+            help="With --simulate: deviation of an evaluation's time under --seed, 0 for none. "
+            "Default: 0.01, a quiet machine's.",
+        ),
         out: Optional[Path] = typer.Option(None, help="With --simulate: the CSV to write. Default: the user's data."),
         json: bool = JSON,
     ) -> None:
@@ -86,20 +90,23 @@ def register(app: typer.Typer) -> None:
                 raise UsageError(
                     "--simulate takes no --device, --storage or --fresh", "it keeps nothing between sweeps"
                 )
-        elif mlx or cores or out:
-            raise UsageError("--mlx, --cores and --out are for --simulate", "leave them out, or add --simulate")
+        elif mlx or cores or out or noise is not None:
+            raise UsageError(
+                "--mlx, --cores, --noise and --out are for --simulate", "leave them out, or add --simulate"
+            )
         name = effort or ("quick" if quick or simulate else "standard")
         if name not in EFFORTS:
             raise unknown("effort", name, EFFORTS)
         if load not in LOADS:
             raise unknown("load", load, LOADS)
         if simulate:
+            from ..devices.simulated.device import NOISE
             from .simulated import Simulation
 
             problems = chosen_problems(workload or [], problem or [], op or [], "gpu", quick, m or [])
-            effort_ = replace(BY_NAME[name], searched=ALL) if record else BY_NAME[name]
+            effort_ = BY_NAME[name].recording() if record else BY_NAME[name]
             plan = Plan(problems, effort_, _kernels(kernel or []), trials, seconds(budget), seed, True)
-            run = Simulation(chip, cores, mlx, load, out)
+            run = Simulation(chip, cores, mlx, load, out, NOISE if noise is None else noise)
             space.demand(plan.kernels, "metal", run.chip.nax, run.chip.id)
             if dry_run:
                 _describe_simulated(plan, run.chip.name, run.chip.nax, json)
@@ -113,7 +120,7 @@ def register(app: typer.Typer) -> None:
         chip_id = away.id if away else chips.require(chip, kind) if chip else chips.here(kind)
         default = ("cpu" if away.backend == "cpu" else "gpu") if away else kind
         problems = chosen_problems(workload or [], problem or [], op or [], default, quick, m or [])
-        effort_ = replace(BY_NAME[name], searched=ALL) if record else BY_NAME[name]
+        effort_ = BY_NAME[name].recording() if record else BY_NAME[name]
         plan = Plan(problems, effort_, _kernels(kernel or []), trials, seconds(budget), seed, fresh)
         nax = away.nax_from_os is not None if away else local(kind).nax
         space.demand(plan.kernels, away.backend if away else backend(kind), nax, chip_id)
@@ -260,7 +267,7 @@ def _run(
     from .. import chips, paths
     from .._version import __version__
     from ..report.progress import listener
-    from ..search import lock, studies
+    from ..search import lock, studies, tuned
     from ..search.isolated import IsolatedDevice
     from ..search.results import Origin
     from ..search.sweep import Sweep
@@ -273,20 +280,22 @@ def _run(
         note(f"{chip_id}: {count} at effort {plan.effort.name}, {load} load; what is measured is kept in {url}")
         target = IsolatedDevice(kind, chips.cache_bytes(kind), timeout)
         origin = Origin.of(chip_id, target.machine, __version__, load)
+        before = tuned.load(origin.key, origin.source, (paths.user_tables(), paths.tuned_tables()))
         progress = listener()
-        tuned = []
+        opened_studies = []
 
         def open_study(problem: Problem, routes: Sequence[Route]) -> studies.ProblemStudy:
-            tuned.append(studies.ProblemStudy(opened, problem, origin, routes))
-            return tuned[-1]
+            even = plan.effort.final if record else 0
+            opened_studies.append(studies.ProblemStudy(opened, problem, origin, routes, even))
+            return opened_studies[-1]
 
         try:
             proven = _proven(plan, target)
             _compile(proven, target.machine)
             with stop:
-                outcome = Sweep(target, origin, proven, open_study, progress, stop.asked).run()
+                outcome = Sweep(target, origin, proven, open_study, progress, stop.asked, tuned=before).run()
             if record:
-                write_record(tuned, Path(record))
+                write_record(opened_studies, Path(record))
         except studies.STORAGE_ERRORS as error:
             raise studies.storage_error(error, url) from None
         finally:
@@ -314,15 +323,35 @@ def _compile(plan: Plan, machine: Machine) -> None:
         ahead.compile_ahead(kernels.KERNELS, routes)
 
 
-def write_record(tuned: Sequence[ProblemStudy], folder: Path) -> None:
-    """Writes the spaces of problems that are done: half a space is none."""
-    from ..search import record
+def write_record(opened: Sequence[ProblemStudy], folder: Path) -> None:
+    """Writes the spaces of the kernels that were asked for, those of which every legal config was measured."""
+    from ..kernels import STOCK
+    from ..report.tables import count
+    from ..search import record, results
 
-    done = [study for study in tuned if study.done(1, ALL)]
-    for path in record.write([row for study in done for row in study.rows().values()], folder):
+    written: list[Path] = []
+    short: dict[str, tuple[int, int, int]] = {}
+    by_problem = {study.problem: study for study in reversed(opened)}  # the first of each: later ones have all kernels
+    for study in reversed(by_problem.values()):
+        rows = study.rows()
+        timed = STOCK in rows and rows[STOCK].status == results.OK
+        spaces = record.by_kernel(study.routes)
+        whole = [name for name, routes in spaces.items() if timed and rows.keys() >= set(routes)]
+        for name in spaces.keys() - set(whole):
+            problems, some, of = short.get(name, (0, 0, 0))
+            measured = sum(route in rows for route in spaces[name])
+            short[name] = problems + 1, some + measured, of + len(spaces[name])
+        kept = [rows[route] for name in whole for route in spaces[name]]
+        if len(whole) > 1 or len(spaces) == 1:  # stock alone says nothing
+            written += record.write(kept, folder, study.rounds())
+    for path in written:
         note(f"wrote {path}")
-    if len(done) < len(tuned):
-        note(f"{len(tuned) - len(done)} problems were not measured whole and are not written")
+    if short:
+        parts = [
+            f"{name} at {count(problems, 'problem')} ({some} of {of} configs)"
+            for name, (problems, some, of) in sorted(short.items())
+        ]
+        note(f"not measured whole, or without stock's time, and not written: {', '.join(parts)}")
 
 
 def _proven(plan: Plan, target: IsolatedDevice) -> Plan:
@@ -383,6 +412,7 @@ def _done_json(done: Done) -> dict[str, Any]:
 
 def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool, then: str = "") -> None:
     """What the sweep found; ``then`` is the command that comes next, and is given for a simulated sweep alone."""
+    from ..devices.simulated.model import OFF
     from ..kernels import STOCK
     from ..report.progress import speedup
     from ..report.tables import count
@@ -396,9 +426,9 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool, t
                 "chip": chip_id,
                 "storage": url,
                 "source": "simulated" if then else "measured",
+                **({"model_off": {"median": OFF[0], "p90": OFF[1]}} if then else {}),
                 "stopped": outcome.stopped,
                 "left": outcome.left,
-                "untried": outcome.untried,
                 "unfinished": _done_json(outcome.unfinished) if outcome.unfinished else None,
                 "stock_failed": {row.problem: row.reason for row in outcome.failed},
                 "rounds_disturbed": outcome.disturbed,
@@ -415,6 +445,13 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool, t
                 f"{faster} of {len(gains)} problems gain; geometric mean of lower bounds {geometric_mean(gains):.2f}x"
                 + (f" (simulated: a model of {chip_id}, nothing was measured)" if then else "")
             )
+            if then:
+                off, p90 = (f"{100 * share:.0f} %" for share in OFF)
+                print(
+                    "intervals contain the noise of simulated evaluations alone; the model itself was off by "
+                    f"{off} in the median and {p90} at the 90th percentile of published times that it was not fitted "
+                    "to (docs/simulated.md)"
+                )
         if outcome.unfinished:
             cut = outcome.unfinished
             measured = count(cut.routes, "route")
@@ -425,8 +462,6 @@ def _report(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool, t
         why = "the budget is spent" if outcome.stopped == "budget" else "interrupted"
         command = "the same command without --fresh" if fresh else "the same command"
         left = f"{outcome.left} problem{' is' if outcome.left == 1 else 's are'} left"
-        if outcome.untried:
-            left = f"all problems are tuned, routes of neighbours are untried at {count(outcome.untried, 'problem')}"
         note(f"{why}; everything measured is saved, {left}: run {command} to go on")
     for row in outcome.failed:
         note(f"stock itself failed for {row.problem} ({row.reason}): nothing to compare; the next sweep tries again")

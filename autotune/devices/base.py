@@ -52,6 +52,10 @@ class Session(Protocol):
     def time(self, route: Route, calls: int) -> float:
         """Seconds that one evaluation of ``calls`` calls takes. Raises :class:`RouteFailed`."""
 
+    def host(self, route: Route, calls: int) -> float:
+        """Seconds that the program is busy with ``calls`` calls, independent ones: to build them and to hand them to
+        the device, not to wait for it. 0 where that is not known. Raises :class:`RouteFailed`."""
+
 
 class Device(Protocol):
     """Something that opens sessions."""

@@ -12,7 +12,7 @@ from ..problem import Problem
 from ..routing import ops
 from . import operands
 from .base import Accuracy
-from .mlx import MOST_RING_BYTES, distance, stray
+from .mlx import MOST_RING_BYTES, distance, stray, submitted
 
 ROUTED = Route("routed")
 """Stands for the routed ops: whatever a program's own call of each product takes."""
@@ -58,6 +58,10 @@ class ChainSession:
         mx.eval(outs)
         mx.synchronize()
         return time.perf_counter() - start
+
+    def host(self, route: Route, calls: int) -> float:
+        ops = self._ops[route]
+        return submitted(lambda: [self._once(ops, self._first) for _ in range(calls)])
 
     def _once(self, ops: list[Op], a: mx.array) -> mx.array:
         for op, problem, sets, c in zip(ops, self.products, self._sets, self._addends):

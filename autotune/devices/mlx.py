@@ -10,6 +10,7 @@ docs/measuring.md has the measured difference.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
@@ -78,6 +79,12 @@ class MlxSession:
         mx.synchronize()
         return time.perf_counter() - start
 
+    def host(self, route: Route, calls: int) -> float:
+        a, c, sets = self._timing_operands()
+        run = self._op(route)
+        arguments = [operands.arguments(self.problem, a, sets[number % len(sets)], c) for number in range(calls)]
+        return submitted(lambda: [run(*each, stream=None) for each in arguments])
+
     def _op(self, route: Route) -> Op:
         if route not in self._ops:
             # Bare: nobody differentiates here, and MLX's rules for it add nodes to evaluate that are no kernel's time.
@@ -95,6 +102,16 @@ class MlxSession:
             sets = operands.ring(self.problem, self._cache_bytes, MOST_RING_BYTES, self._next_key())
             self._timed = (drawn.a, drawn.c, sets)
         return self._timed
+
+
+def submitted(build: Callable[[], list[mx.array]]) -> float:
+    """Seconds in which arrays are built and handed to the device, which computes them meanwhile or afterwards."""
+    start = time.perf_counter()
+    outs = build()
+    mx.async_eval(outs)
+    seconds = time.perf_counter() - start
+    mx.synchronize()
+    return seconds
 
 
 class _Check:

@@ -4,7 +4,7 @@ A family is one kernel text with its parameters (``kernels/msl/<text>.metal``), 
 says which configs are legal and what a call of certain shapes launches; this module does the rest.
 
 Under ``mx.grad``, ``mx.jvp`` and ``mx.vmap`` a custom kernel has no rule of its own: ``mx.custom_function`` hands those
-transformations to the stock op. That costs about 2.3 us a call (``benchmarks/launch.py``), nearly all of it for taking
+transformations to the stock op. That costs 2.4 to 4.8 us a call (``benchmarks/launch.py``), nearly all of it for taking
 the arguments apart and together again, which programs without such transformations can save (:meth:`Family.bare`).
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from .. import stock_rules
 from ..routing.table import ChipKey
 from ..search.boundary import Crossing
-from ..search.duel import Duel, Found
+from ..search.duel import MISSED, Duel, Found, Tried
 from . import tables
 
 
@@ -46,9 +47,31 @@ def _within(found: Found, crossing: Crossing) -> str:
     return f" (anywhere from {first} to {last}, as far as it can be told)"
 
 
+def tried(found: Found) -> str:
+    """What stands for searched kernels, and what that leaves open; empty where every route was tried."""
+    by_kernel: dict[str, list[Tried]] = defaultdict(list)
+    for duel in found.duels:
+        for each in duel.tried:
+            by_kernel[each.kernel].append(each)
+    if not by_kernel:
+        return ""
+    parts = []
+    for name, points in sorted(by_kernel.items()):
+        least, most = min(each.of for each in points), max(each.of for each in points)
+        of = str(least) if least == most else f"{least} to {most}"
+        parts.append(f"{max(each.routes for each in points)} of {of} of {name}")
+    return (
+        f"not exact: searched, a part of the routes was tried at a point ({', '.join(parts)}); a side's best may be "
+        f"another one. A lead counts as clear beyond the {MISSED:.0%} that a search may miss"
+    )
+
+
 def text(found: Found, names: tuple[str, str], chip: ChipKey) -> list[Any]:
     """The boundary as lines and grids for :func:`autotune.report.tables.write`."""
     parts: list[Any] = [tables.styled(f"{_title(found)}, {found.axis}", "bold"), headline(found, names)]
+    said = tried(found)
+    if said:
+        parts.append(tables.styled(said, "yellow"))
     limit = compiled(found, chip)
     if limit is not None:
         line = f"MLX {stock_rules.MLX} has {limit} compiled in for this architecture, N and K"
@@ -88,7 +111,8 @@ def compiled(found: Found, chip: ChipKey) -> int | None:
 
 
 def document(found: Found, names: Sequence[str], chip: ChipKey) -> dict[str, Any]:
-    """The boundary as a JSON document. A crossing lies above ``low`` and at most at ``high``."""
+    """The boundary as a JSON document. A crossing lies above ``low`` and at most at ``high``; ``exact`` is whether all
+    routes of both sides were tried, and ``tried`` of each duel says of which kernels a part was."""
     limit = found.boundary.limit
     return {
         "problem": _title(found),
@@ -96,6 +120,7 @@ def document(found: Found, names: Sequence[str], chip: ChipKey) -> dict[str, Any
         "sides": list(names),
         "limit": None if limit is None else asdict(limit),
         "crossings": [asdict(each) for each in found.boundary.crossings],
+        "exact": not any(duel.tried for duel in found.duels),
         "compiled": compiled(found, chip),
         "duels": [asdict(each) for each in found.duels],
     }

@@ -18,7 +18,8 @@ from ..devices.simulated.model import Prediction
 from ..devices.simulated.work import CACHE, LAUNCH, MEMORY, WAITING
 from ..kernels import STOCK, Route
 from ..problem import Problem
-from ..stock_rules import standing_in
+from ..search.measure import EFFORTS, MOST_CALLS, calibrated
+from ..stock_rules import versions
 
 SHOWN = (*range(1, 17), 24, 25, 32, 33, 48, 64, 65, 96, 128, 160, 192, 256, 384, 512, 1024, 2048, 4096, 8192)
 """M at which the bounds are listed, up to twice the M that was asked about and at least to 32."""
@@ -31,7 +32,7 @@ MORE = 1.1
 @dataclass(frozen=True)
 class AtM:
     """The model at one M: the stock kernel, seconds in all and by bound, which bound rules, and the measured seconds
-    of stock where there are some."""
+    of stock where there are some, with what the model expects of that measurement (:func:`expected`)."""
 
     m: int
     kernel: str
@@ -44,6 +45,29 @@ class AtM:
     launch: float
     rules: str
     measured: float | None = None
+    expected: float | None = None
+
+    @property
+    def off(self) -> float | None:
+        """The relative error of the model: what it expects of the measurement over what was measured, minus one."""
+        return None if self.measured is None or self.expected is None else self.expected / self.measured - 1
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Stock as a sweep timed it: seconds a call, in evaluations of at least ``least`` seconds."""
+
+    seconds: float
+    least: float
+
+    def calls(self, floor: float) -> int:
+        """Calls that an evaluation had, where one costs ``floor`` seconds besides: the sweep's own calibration, which
+        no row keeps, on what was measured."""
+        calls = MOST_CALLS
+        for _ in range(3):
+            call = max(self.seconds - floor / calls, 0.0)
+            calls, _ = calibrated(lambda number, call=call: floor + number * call, self.least)  # type: ignore[misc]
+        return calls
 
 
 @dataclass(frozen=True)
@@ -79,8 +103,10 @@ class Bounds:
     routes: tuple[Lever, ...]
 
 
-def bounds(problem: Problem, chip: SimulatedChip, version: str, measured: Mapping[int, float] | None = None) -> Bounds:
-    """The model's account of the stock op, chained with cold weights; ``measured`` are stock's seconds by M.
+def bounds(
+    problem: Problem, chip: SimulatedChip, version: str, measured: Mapping[int, Measured] | None = None
+) -> Bounds:
+    """The model's account of the stock op, chained with cold weights; ``measured`` is stock, chained too, by M.
 
     Raises :class:`UsageError` for a version of MLX whose rules are not known.
     """
@@ -88,7 +114,7 @@ def bounds(problem: Problem, chip: SimulatedChip, version: str, measured: Mappin
     most = max(32, 2 * problem.m)
     listed = sorted({m for m in SHOWN if m <= most} | {problem.m} | {m for m in known if m <= most})
     every = [_at(problem, chip, version, m) for m in range(1, max(64, problem.m) + 1)]
-    by_m = tuple(replace(_at(problem, chip, version, m), measured=known.get(m)) for m in listed)
+    by_m = tuple(_beside(_at(problem, chip, version, m), known.get(m), chip) for m in listed)
     return Bounds(
         problem,
         chip,
@@ -116,6 +142,18 @@ def _at(problem: Problem, chip: SimulatedChip, version: str, m: int) -> AtM:
         b[LAUNCH],
         predicted.rules,
     )
+
+
+def _beside(at: AtM, measured: Measured | None, chip: SimulatedChip) -> AtM:
+    if measured is None:
+        return at
+    return replace(at, measured=measured.seconds, expected=expected(at.seconds, measured, chip))
+
+
+def expected(seconds: float, measured: Measured, chip: SimulatedChip) -> float:
+    """What a sweep would measure, seconds a call, where a chained call takes ``seconds`` by the model: the small kernel
+    that links calls is timed with them (autotune/devices/mlx.py), and so is each one's share of its evaluation."""
+    return seconds + chip.constants.launch_us * 1e-6 + chip.evaluate / measured.calls(chip.evaluate)
 
 
 def _crossings(every: Sequence[AtM]) -> tuple[Crossing, ...]:
@@ -170,7 +208,8 @@ def document(b: Bounds) -> dict[str, Any]:
             "nax": b.chip.nax,
         },
         "mlx": b.version,
-        "mlx_rules": standing_in(b.version),
+        "mlx_rules": versions.standing_in(b.version),
+        "mlx_rules_beyond": list(versions.beyond(b.version)),
         "predicted_us": _us(p.seconds),
         "evaluated_us": _us(p.seconds + b.chip.evaluate),
         "rules": p.rules,
@@ -198,6 +237,7 @@ def document(b: Bounds) -> dict[str, Any]:
                 "launch_us": _us(each.launch),
                 "rules": each.rules,
                 "measured_us": None if each.measured is None else _us(each.measured),
+                "expected_us": None if each.expected is None else _us(each.expected),
             }
             for each in b.by_m
         ],
@@ -220,12 +260,18 @@ def _us(seconds: float) -> float:
     return float(f"{seconds * 1e6:.4g}")
 
 
-def measured_by_m(results: Iterable[Any], problem: Problem, load: str = "chained") -> dict[int, float]:
-    """Stock's measured seconds by M, of the problem's family."""
+def measured_by_m(results: Iterable[Any], problem: Problem, load: str = "chained") -> dict[int, Measured]:
+    """Stock as it was measured, by M, for the problem's family."""
     found = {}
     for result in results:
         if result.route == str(STOCK) and result.load == load and result.time_us > 0 and result.source == "measured":
             other = Problem.parse(result.problem)
             if other.family == problem.family:
-                found[other.m] = result.time_us * 1e-6
+                found[other.m] = Measured(result.time_us * 1e-6, _least(result.rounds))
     return found
+
+
+def _least(rounds: int) -> float:
+    """The least seconds of an evaluation of the sweep that gave stock so many rounds: each effort has its own."""
+    known = sorted(EFFORTS.values(), key=lambda effort: effort.final)
+    return [known[0], *(effort for effort in known if effort.final <= rounds)][-1].seconds

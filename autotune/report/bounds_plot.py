@@ -46,13 +46,15 @@ def plot(b: Bounds, path: Path) -> None:
     axes.plot(ms, [each.seconds * 1e6 for each in rows], "o-", color="black", markersize=4, label="predicted (stock)")
     measured = [(each.m, each.measured * 1e6) for each in rows if each.measured is not None]
     if measured:
-        axes.plot(*zip(*measured), "s", color="#cc79a7", label="measured (stock)")
+        axes.plot(*zip(*measured), "s", color="#cc79a7", label="measured (stock, calls linked)")
     axes.set_ylim(*((0.15 * lowest, 4 * highest) if wide else (0, 1.25 * highest)))
     _hand_overs(axes, rows)
     _crossings(axes, b, rows)
     axes.set_xlabel("M, rows of x")
     axes.set_ylabel("microseconds a call")
-    axes.set_title(f"{b.problem.family}\n{b.chip.name}, MLX {versions.said(b.version)}: simulated", fontsize=10)
+    axes.set_title(
+        f"{b.problem.family}\n{b.chip.name}, MLX {versions.said(b.version)}: simulated", fontsize=10, wrap=True
+    )
     figure.legend(fontsize=8, loc="outside lower center", ncols=4)
     axes.grid(alpha=0.3)
     try:

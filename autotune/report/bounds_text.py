@@ -70,14 +70,18 @@ def _by_m(b: Bounds) -> list[Any]:
     rows = []
     for each in b.by_m:
         beside: tuple[str, ...] = ()
-        if measured and each.measured is not None:
-            beside = (_us(each.measured), f"{100 * (each.seconds / each.measured - 1):+.0f} %")
+        if each.measured is not None and each.off is not None:
+            beside = (_us(each.measured), f"{100 * each.off:+.0f} %")
         elif measured:
             beside = ("", "")
         times = (each.memory, each.cache, each.arithmetic, each.waiting, each.launch)
         rows.append((str(each.m), each.kernel, _us(each.seconds), *beside, *map(_us, times), unit_name(each.rules)))
     numbers = tuple(range(2, len(head) - 1))
-    return [tables.styled("Bounds by M, in us", "bold"), tables.grid(rows, head, right=(0, *numbers))]
+    parts = [tables.styled("Bounds by M, in us", "bold"), tables.grid(rows, head, right=(0, *numbers))]
+    if measured:
+        said = "off: the prediction, with the link of the chain and a share of its evaluation, over what was measured"
+        parts.append(tables.styled(said, "dim"))
+    return parts
 
 
 def _crossing(each: Crossing) -> tuple[str, str]:

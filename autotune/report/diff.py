@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
-from ..errors import unknown
+from ..errors import UsageError, unknown
 from ..routing.table import Header, Row, Table, parse_family, problem_at
 from . import tables
 
@@ -79,7 +79,17 @@ def one_of(what: str, word: str, known: Sequence[str]) -> str:
 
 
 def diff(a: Table, b: Table) -> Diff:
-    """The changes from ``a`` to the newer ``b``. Raises :class:`TableError` for rows that cannot be read."""
+    """The changes from ``a`` to the newer ``b``.
+
+    Raises :class:`UsageError` where one was measured and the other simulated, so that no speedup of one says anything
+    against the other's, and :class:`TableError` for rows that cannot be read.
+    """
+    if a.header.source != b.header.source:
+        raise UsageError(
+            f"{a.path} is {a.header.source} and {b.path} is {b.header.source}: a model's times are no evidence for or "
+            "against measured ones",
+            "compare tables of one source",
+        )
     changes = []
     for family in sorted({*a.families, *b.families}, key=parse_family):
         changes += segments(family, a.rows(family), b.rows(family))
@@ -119,11 +129,8 @@ def _notes(a: Table, b: Table) -> list[str]:
     notes = []
     if one.chip.identity != two.chip.identity:
         notes.append(f"not the same chip: {tables.device(one.chip)}, then {tables.device(two.chip)}")
-    notes += [
-        f"not the same {name}: {getattr(one, name)}, then {getattr(two, name)}"
-        for name in ("source", "load")
-        if getattr(one, name) != getattr(two, name)
-    ]
+    if one.load != two.load:
+        notes.append(f"not the same load: {one.load}, then {two.load}")
     notes += _beyond(one, two)
     older, newer = (tables.list_of(sorted({row.mlx for _, rows in each for row in rows})) for each in (a, b))
     if older and newer and older != newer:

@@ -15,6 +15,7 @@ from ..routing import freshness
 from ..routing.freshness import Grade
 from ..routing.neighbours import Neighbour, class_of, speaks
 from ..routing.table import Header, Row, Table
+from ..search.export import LEAST_ROUNDS
 from ..search.results import OK, PRUNED, Result, read
 from . import tables
 
@@ -76,10 +77,19 @@ def _covering(rows: Sequence[Row], problem: Problem, table: Table, mlx: str | No
     if not kernels.accepts(row.route, problem):
         return LookUp(STOCK, f"{place} has {row.route}, which is not legal at M={problem.m}", row, grade)
     if tables.is_stock(row):
-        gain, margin = tables.speedup(tables.evidence(row)), tables.per_cent(table.header.margin)
-        bar = f"{margin} and that problem's own noise, or was in no play-off"
-        return LookUp(STOCK, f"{place} keeps stock: its best rival's {gain} does not clear {bar}", row, grade)
+        gain = tables.speedup(tables.evidence(row))
+        return LookUp(STOCK, f"{place} keeps stock: its best rival's {gain} {_short(row, table)}", row, grade)
     return LookUp(row.route, f"{place} says so", row, grade)
+
+
+def _short(row: Row, table: Table) -> str:
+    """What a rival that stock was kept against lacked, as far as its row tells."""
+    if row.samples < LEAST_ROUNDS:
+        return "was in no play-off"
+    if row.low <= 1 + table.header.margin:
+        return f"does not clear {tables.per_cent(table.header.margin)}"
+    cost = "" if table.header.gpu_bound else ", or saves less than a call costs the CPU more"
+    return f"does not clear that problem's own noise{cost}"
 
 
 def _alone(table: Table, problem: Problem) -> str:
@@ -248,7 +258,7 @@ def explain(
 ) -> Explanation:
     """The explanation from the table that decides (None where no table is in use) and the results beside it."""
     if table is None:
-        found = LookUp(STOCK, "no table is in use on this machine")
+        found = LookUp(STOCK, "there is no table to look in")
         return Explanation(problem, found, "", None, None, tuple(filter(None, notes)), tuple(files))
     found = look_up(table, problem, mlx)
     speaks = found.neighbour.family.at(problem.m) if found.neighbour else problem
@@ -269,11 +279,13 @@ def document(e: Explanation) -> dict[str, Any]:
     row, grade, m = e.found.row, e.found.grade, e.measured
     runner_up = m.runner_up(e.found.route) if m else None
     stock = m.of(STOCK) if m else None
+    # A simulated row has no errors: nothing was computed.
+    without = {"error": None} if e.header and e.header.source == "simulated" else {}
     return {
         "problem": str(e.problem),
         "route": str(e.found.route),
         "why": e.found.why,
-        "row": {**row.as_json(), "freshness": asdict(grade)} if row and grade else None,
+        "row": {**row.as_json(), **without, "freshness": asdict(grade)} if row and grade else None,
         "neighbour": _neighbour_json(e.found.neighbour) if e.found.neighbour else None,
         "table": {"path": e.path, **e.header.as_json()} if e.header else None,
         "files": [asdict(file) for file in e.files],
@@ -285,8 +297,12 @@ def document(e: Explanation) -> dict[str, Any]:
         "stock_us": stock.time_us if stock else None,
         "runner_up": runner_up.route if runner_up else None,
         "roofline": [asdict(each) for each in e.roofline],
-        "measured": [asdict(each) for each in m.results] if m else [],
+        "measured": [{**asdict(each), **_without_errors(each)} for each in m.results] if m else [],
     }
+
+
+def _without_errors(result: Result) -> dict[str, None]:
+    return {"error": None, "stock_error": None} if result.source == "simulated" else {}
 
 
 def _neighbour_json(neighbour: Neighbour) -> dict[str, Any]:

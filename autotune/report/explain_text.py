@@ -12,6 +12,7 @@ from .explain import Explanation, Measured
 
 MOST_TIMED, MOST_REFUSED = 20, 10
 """Rows that people want to see; a kernel with a large space has hundreds, and the JSON document has them all."""
+NOT_COMPUTED = "not computed: a model gave the times, and autotune verify says whether a kernel is right"
 
 
 def text(e: Explanation) -> list[Any]:
@@ -39,17 +40,19 @@ def _evidence(e: Explanation) -> dict[str, str]:
         return {}
     what = "rival" if tables.is_stock(row) else "speedup"
     whose = f" and {tables.shape(e.found.neighbour.family)}" if e.found.neighbour else ""
-    where = "" if tables.is_stock(row) or row.first == row.last else ", where the row gains least"
+    where = "" if tables.is_stock(row) or row.first == row.last else ", where that bound is lowest"
     rounds = tables.count(row.samples, "round")
     return {
         what: f"{tables.speedup(tables.evidence(row))} over stock at M={row.at}{whose}{where}; {rounds}",
         "bound": tables.bound(e.found.neighbour.bound) if e.found.neighbour else "",
-        "error": f"{row.error:.2g} relative to a float64 reference",
+        "error": NOT_COMPUTED if _simulated(e) else f"{row.error:.2g} relative to a float64 reference",
         "state": grade.level + (f": {grade.reason}" if grade.reason else ""),
-        "simulated"
-        if e.header and e.header.source == "simulated"
-        else "measured": f"{row.date}, MLX {row.mlx}, {row.os}",
+        "simulated" if _simulated(e) else "measured": f"{row.date}, MLX {row.mlx}, {row.os}",
     }
+
+
+def _simulated(e: Explanation) -> bool:
+    return e.header is not None and e.header.source == "simulated"
 
 
 def _table(e: Explanation) -> dict[str, str]:
@@ -67,7 +70,7 @@ def _table(e: Explanation) -> dict[str, str]:
 
 
 def _measured(e: Explanation, m: Measured) -> list[Any]:
-    simulated = e.header is not None and e.header.source == "simulated"
+    simulated = _simulated(e)
     title = tables.styled(f"{'Simulated' if simulated else 'Measured'} at M={m.problem.m}", "bold")
     if m.problem.family != e.problem.family:
         title.append(f" of the neighbour {tables.shape(m.problem.family)}", style="yellow not bold")
@@ -77,9 +80,13 @@ def _measured(e: Explanation, m: Measured) -> list[Any]:
     shown = list(timed[:MOST_TIMED])
     # Stock and the route are what the list is about, however far down they come.
     shown += [each for each in timed[MOST_TIMED:] if each.route in (str(STOCK), str(e.found.route))]
-    head = ("", "route", "us", "stock us", "speedup", "error", "")
+    head = ("", "route", "us", "stock us", "speedup", "" if simulated else "error", "")
     parts = [title, tables.grid((_cells(e, each) for each in shown), head, right=(2, 3), fold=1)]
     parts.append(tables.styled("stock us: stock, timed in turns with that route; the speedup is over that", "dim"))
+    if simulated:
+        parts.append(
+            tables.styled("intervals contain the noise of simulated evaluations alone, not the model's error", "dim")
+        )
     if refused:
         rows = [(each.route, f"{each.status}: {each.reason}") for each in refused[:MOST_REFUSED]]
         parts += ["", tables.styled("Refused", "bold"), tables.grid(rows)]
@@ -97,7 +104,7 @@ def _cells(e: Explanation, result: Result) -> tuple[Any, ...]:
         tables.three(result.time_us),
         tables.three(result.stock_us),
         tables.speedup(result.interval),
-        f"{result.error:.2g}",
+        "" if _simulated(e) else f"{result.error:.2g}",
         "dropped" if result.status == PRUNED else "",
     )
 

@@ -210,7 +210,9 @@ def _cells(pair: tuple[Row, Grade]) -> tuple[Any, ...]:
 def _legend(rows: Sequence[tuple[Row, Grade]], views: Sequence[TableView]) -> list[Any]:
     lines = []
     if rows:
-        lines.append("speedup: over stock, with its 95 % interval, from n rounds at the M where the row gains least.")
+        lines.append(
+            "speedup: over stock, with its 95 % interval, from n rounds at the M where its lower bound is lowest."
+        )
         lines.append("An M that no row covers takes stock.")
     if any(_beyond(each)["beyond"] for each in views):
         lines.append("beyond: what a shape takes that is not tuned, by class; a bound comes from leaving shapes out.")

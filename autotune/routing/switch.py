@@ -127,6 +127,7 @@ def _with_rules(transform: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _ruled(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function, updated=())
     def under_rules(*args: Any, **kwargs: Any) -> Any:
         with ROUTERS.transforming():
             return function(*args, **kwargs)
@@ -158,6 +159,7 @@ def _is_function(value: Any) -> bool:
 
 
 def _on_stock(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function, updated=())
     def traced(*args: Any, **kwargs: Any) -> Any:
         with stock():
             return function(*args, **kwargs)

@@ -52,7 +52,8 @@ class Header:
     ``noise`` is the median noise floor of the results (stock against itself, as a ratio minus one) and ``margin`` the
     least speedup minus one that a route had to clear. ``workloads`` names those that were covered when the table was
     exported: ``autotune check`` holds the table to them. ``neighbours`` says for each class of shapes how far its tuned
-    shapes speak for others; None in a table that was exported before there was such a rule.
+    shapes speak for others; None in a table that was exported before there was such a rule. ``gpu_bound`` says that
+    routes were chosen for programs that wait for the device alone.
     """
 
     chip: ChipKey
@@ -63,6 +64,7 @@ class Header:
     noise: float
     workloads: tuple[str, ...] = ()
     neighbours: Optional[tuple[Bound, ...]] = None
+    gpu_bound: bool = False
 
     def bound(self, class_: str) -> Bound | None:
         """The class's bound, None where nothing was fitted."""
@@ -71,6 +73,8 @@ class Header:
     def as_json(self) -> dict[str, Any]:
         raw = asdict(self)
         del raw["neighbours"]
+        if not self.gpu_bound:
+            del raw["gpu_bound"]
         return raw if self.neighbours is None else {**raw, "neighbours": [each.as_json() for each in self.neighbours]}
 
 
@@ -349,6 +353,7 @@ def _header(raw: dict[str, Any], path: Path) -> Header:
             float(raw["noise"]),
             tuple(raw["workloads"]),
             tuple(Bound.from_json(each) for each in raw["neighbours"]) if "neighbours" in raw else None,
+            bool(raw.get("gpu_bound", False)),
         )
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise TableError(f"{path}: malformed header ({error})", "export the table again") from None

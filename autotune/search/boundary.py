@@ -2,26 +2,29 @@
 
 ``vector_limit`` and the entry of split-K are such boundaries. Timing every M from 1 to 64 would find them too, at eight
 times the cost: bisection asks for the two ends and six M between. Each answer is a paired comparison, repeated until
-its sign is clear or it has had its rounds; an unclear sign steers the search by its estimate and widens the interval
-that is reported. Only clear signs make a crossing: it lies between two that differ. A sign that changes more than once
-is a finding of its own (MLX has had such "dead zones"): ``checks`` more comparisons look for it in the widest stretches
-that nobody looked into.
+its sign is clear, or clearly cannot become so, or it has had its rounds; an unclear sign steers the search by its
+estimate and widens the interval that is reported. Only clear signs make a crossing: it lies between two that differ. A
+sign that changes more than once is a finding of its own (MLX has had such "dead zones"): ``checks`` more comparisons
+look for it in the widest stretches that nobody looked into.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, stdev
 
-from .stats import t_quantile
+from .stats import Interval, t_quantile
 
 LEAST, MOST = 5, 16
 """Rounds of a comparison: with fewer than five Student's quantiles are too wide to be of use."""
 ERROR = 0.05
 """Probability that two equally fast routes get a clear sign, over all looks of one comparison (Bonferroni)."""
+
+LOOKED = 64
+"""Places on either side of a gap's middle that are looked at for one that can be compared."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +62,35 @@ class Boundary:
         return found[0] if len(found) == 1 and found[0].second else None
 
 
-def sign(rounds: Callable[[], float]) -> Sign:
+def bounds(log_ratios: Sequence[float], first: float = 0.0, second: float = 0.0) -> Interval:
+    """The first route's time over the second's with the interval that the sign is judged by: it holds the truth with a
+    probability of 1 - ``ERROR`` at all looks of a comparison together, and is wider than that of a single look.
+
+    ``first`` and ``second`` are allowances, in logs, for what a better route of that side may be faster by, and widen
+    the interval: the sign is clear where 1 lies outside.
+    """
+    mean = fmean(log_ratios)
+    half = _half(log_ratios)
+    return Interval(math.exp(mean), math.exp(mean - half - first), math.exp(mean + half + second))
+
+
+def sign(rounds: Callable[[], float], first: float = 0.0, second: float = 0.0) -> Sign:
     """The sign of a paired comparison. ``rounds`` measures one round and returns the log of the first route's time over
-    the second's."""
+    the second's; allowances as for :func:`bounds`. Ends also where the difference is clearly within an allowance, which
+    no further round would change."""
     seen = [rounds() for _ in range(LEAST)]
-    looks = MOST - LEAST + 1
     while True:
-        mean = fmean(seen)
-        half = t_quantile(1 - ERROR / 2 / looks, len(seen) - 1) * stdev(seen) / math.sqrt(len(seen))
-        value = 1 if mean > 0 else -1
-        if abs(mean) > half or len(seen) >= MOST:
-            return Sign(value, abs(mean) > half)
+        mean, half = fmean(seen), _half(seen)
+        clear = mean - half - first > 0 or mean + half + second < 0
+        within = mean + half < first and mean - half > -second
+        if clear or within or len(seen) >= MOST:
+            return Sign(1 if mean > 0 else -1, clear)
         seen.append(rounds())
+
+
+def _half(seen: Sequence[float]) -> float:
+    looks = MOST - LEAST + 1
+    return t_quantile(1 - ERROR / 2 / looks, len(seen) - 1) * stdev(seen) / math.sqrt(len(seen))
 
 
 def find(
@@ -98,15 +118,21 @@ def find(
             a, b = max(open_, key=lambda gap: (gap[1] - gap[0], -gap[0]))
         else:
             return Boundary(_crossings(valued), signs)
-        middle = (a + b) // 2
-        inside = sorted(range(a + 1, b), key=lambda m: (abs(m - middle), m))
-        asked = next((m for m in inside if m not in signs and usable(m)), None)
+        asked = next((m for m in _outwards(a, b) if m not in signs and usable(m)), None)
         if asked is None:
             closed.add((a, b))
             continue
         if changing is None:
             checks -= 1
         signs[asked] = compare(asked)
+
+
+def _outwards(a: int, b: int) -> Iterator[int]:
+    """What lies between, from the middle to both sides, as far as ``LOOKED``."""
+    middle = (a + b) // 2
+    yield middle
+    for away in range(1, LOOKED + 1):
+        yield from (m for m in (middle - away, middle + away) if a < m < b)
 
 
 def _changing(signs: dict[int, Sign], closed: set[tuple[int, int]]) -> tuple[int, int] | None:

@@ -81,7 +81,7 @@ def _derivation(path: Path, text: str, loaded: Table, required: Sequence[str]) -
     csv = path.with_suffix(".csv")
     try:
         rows = results.read(csv)
-        again = export.derive(rows, loaded, loaded.header.workloads)
+        again = export.derive(rows, loaded, loaded.header.workloads, gpu_bound=loaded.header.gpu_bound)
         if loaded.header.neighbours is None:  # exported before there was such a rule: no fault of its routes
             again = replace(again, header=replace(again.header, neighbours=None))
     except AutotuneError as error:

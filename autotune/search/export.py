@@ -1,16 +1,19 @@
 """From results to a routing table: a pure function of the rows, so that the same results give the same bytes.
 
-A route is eligible where the lower bound of its speedup clears the margin and the noise floor of that problem. Eligible
+A route is eligible where the lower bound of its speedup clears the margin and the noise floor of that problem, and
+where a call saves the device more than it costs the program that makes it: a decoding step is as long as the slower of
+the two, and nobody knows beforehand which one that will be (docs/h100.md has a model that became slower). Eligible
 routes whose intervals overlap with the best one's, and which are nearly as fast, are a tie. A tie is broken the same
 way every time: for the route that the table already has, then for the one that makes the fewest changes along M, then
-for the larger gain. Two sweeps of one machine then agree wherever it matters.
+for the one that ties at the most problems of the class, then for the larger gain. Two sweeps of one machine then agree
+wherever it matters.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +24,7 @@ from .. import kernels
 from ..errors import AutotuneError
 from ..kernels import STOCK, Route
 from ..problem import Family, Problem
+from ..routing.neighbours import class_of
 from ..routing.table import Header, Row, Table
 from . import generalize, results
 from .results import Origin, Result
@@ -29,14 +33,17 @@ MARGIN = 0.03
 """Least gain for which stock is left: threads on MLX's tracker put run-to-run noise at 2 to 3 %."""
 NEARLY = 0.05
 """A tie is no slower than the best by more than this: a wide interval alone does not make a route as good."""
+CLEAR = 0.01
+"""By how much more than their intervals say a route has to beat the one that the table holds: rounds of two sessions
+share the luck of these, and their intervals do not show what a third one would."""
 LEAST_ROUNDS = 5
 """More rounds than screening gives at any effort: what has fewer was not in a play-off, which spans two sessions."""
 GAP = 2.0
 """Largest ratio of two measured M between which a route that won at both is used, if its kernel is smooth in M."""
 
 
-Path = tuple[int, float, tuple[Route, ...]]
-"""A choice for the M so far: its changes, its loss (minus the sum of log speedups) and its routes."""
+Path = tuple[int, int, float, tuple[Route, ...]]
+"""A choice for the M so far: its changes, minus its votes, its loss (minus the sum of log speedups) and its routes."""
 
 
 @dataclass(frozen=True)
@@ -50,24 +57,35 @@ class Measured:
     def noise(self) -> float:
         return noise_of(self.rows[STOCK])
 
-    def eligible(self, margin: float) -> list[tuple[Route, Result]]:
-        """Routes that are faster than stock beyond the margin and the noise, fastest first."""
+    def eligible(self, margin: float, gpu_bound: bool = False) -> list[tuple[Route, Result]]:
+        """Routes that are faster than stock beyond the margin and the noise, fastest first; unless ``gpu_bound``, only
+        those that save more than their calls cost the program."""
         floor = 1 + max(margin, self.noise)
         found = [
             (route, row)
             for route, row in self.rows.items()
             if route != STOCK and row.status == results.OK and row.rounds >= LEAST_ROUNDS and row.low > floor
+            if gpu_bound or saved_us(row) > row.host_us
         ]
         return sorted(found, key=lambda each: (-each[1].speedup, each[1].route))
 
-    def ties(self, margin: float) -> list[Route]:
-        """The eligible routes that cannot be told from the best one; stock alone where none is eligible."""
-        eligible = self.eligible(margin)
+    def ties(self, margin: float, held: Route | None = None, gpu_bound: bool = False) -> list[Route]:
+        """The eligible routes that cannot be told from the best one; stock alone where none is eligible. Where the
+        route that the table holds is one of them it is the only one: it keeps its place."""
+        eligible = self.eligible(margin, gpu_bound)
         if not eligible:
             return [STOCK]
         (first, best), *rest = eligible
         nearly = best.speedup * (1 - NEARLY)
+        for route, row in eligible:
+            if route == held and row.high * (1 + CLEAR) >= best.low and row.speedup >= nearly:
+                return [route]
         return [first, *(route for route, row in rest if row.high >= best.low and row.speedup >= nearly)]
+
+
+def saved_us(row: Result) -> float:
+    """Microseconds that a call saves the device."""
+    return row.stock_us * (1 - 1 / row.speedup)
 
 
 def noise_of(stock: Result) -> float:
@@ -90,14 +108,23 @@ def newest(rows: Iterable[Result]) -> list[Result]:
 
 
 def derive(
-    rows: Iterable[Result], incumbent: Table | None = None, workloads: Sequence[str] = (), margin: float = MARGIN
+    rows: Iterable[Result],
+    incumbent: Table | None = None,
+    workloads: Sequence[str] = (),
+    margin: float = MARGIN,
+    gpu_bound: bool = False,
 ) -> Table:
-    """The table that the rows support. Raises :class:`AutotuneError` for no rows, or rows of two machines."""
+    """The table that the rows support. Raises :class:`AutotuneError` for no rows, or for rows of two machines, loads
+    or sources."""
     rows = list(rows)
     origin: Origin | None = None
     for row in rows:
         if origin is None:
             origin = row.origin
+        elif row.source != origin.source:
+            raise AutotuneError(
+                f"the results are {origin.source} and {row.source} ones: no table has both", "keep them in two files"
+            )
         elif _device(row) != _device(origin):
             raise AutotuneError(
                 f"the results are of two machines or loads ({origin.chip}, {origin.load} and {row.chip}, {row.load})",
@@ -106,7 +133,7 @@ def derive(
     if origin is None:
         raise AutotuneError("there are no results to export", "run: autotune sweep")
     families = by_family(rows)
-    routed = routes(families, incumbent, margin)
+    routed = routes(families, incumbent, margin, gpu_bound)
     noises = [each.noise for family in families.values() for each in family]
     header = Header(
         origin.key,
@@ -117,6 +144,7 @@ def derive(
         float(f"{median(noises):.3g}") if noises else 0.0,
         tuple(sorted(workloads)),
         generalize.bounds(families, routed),
+        gpu_bound,
     )
     return Table(header, {str(family): [row.as_json() for row in found] for family, found in routed.items()})
 
@@ -135,19 +163,29 @@ def by_family(rows: Iterable[Result]) -> dict[Family, list[Measured]]:
 
 
 def routes(
-    families: Mapping[Family, Sequence[Measured]], incumbent: Table | None = None, margin: float = MARGIN
+    families: Mapping[Family, Sequence[Measured]],
+    incumbent: Table | None = None,
+    margin: float = MARGIN,
+    gpu_bound: bool = False,
 ) -> dict[Family, list[Row]]:
     """The table's rows for each family."""
-    found = {}
+    ties = {}
+    votes: dict[str, Counter[Route]] = defaultdict(Counter)
     for family, measured in families.items():
         held = _held(incumbent, family)
-        choice = choose([_kept(each.ties(margin), held.get(each.problem.m)) for each in measured], measured)
-        found[family] = _rows(measured, choice)
-    return found
+        ties[family] = [each.ties(margin, held.get(each.problem.m), gpu_bound) for each in measured]
+        votes[class_of(str(family))].update(route for each in ties[family] for route in each)
+    return {
+        family: _rows(measured, choose(ties[family], measured, votes[class_of(str(family))]))
+        for family, measured in families.items()
+    }
 
 
-def choose(ties: Sequence[Sequence[Route]], measured: Sequence[Measured]) -> list[Route]:
-    """One route of each tie set, with the fewest changes from M to M and, among those, the largest total gain.
+def choose(
+    ties: Sequence[Sequence[Route]], measured: Sequence[Measured], votes: Mapping[Route, int] | None = None
+) -> list[Route]:
+    """One route of each tie set, with the fewest changes from M to M, among those the most ``votes``, and among those
+    the largest total gain.
 
     Dynamic programming from left to right; exact, and linear in the number of M.
     """
@@ -158,26 +196,27 @@ def choose(ties: Sequence[Sequence[Route]], measured: Sequence[Measured]) -> lis
         step: dict[Route, Path] = {}
         for route in routes:
             gain = math.log(measured[number].rows[route].speedup) if route != STOCK else 0.0
+            for_it = (votes or {}).get(route, 0)
             if not best:
-                step[route] = (0, -gain, (route,))
+                step[route] = (0, -for_it, -gain, (route,))
                 continue
             step[route] = _least(
                 [
-                    (changes + (last != route), loss - gain, (*path, route))
-                    for last, (changes, loss, path) in best.items()
+                    (changes + (last != route), against - for_it, loss - gain, (*path, route))
+                    for last, (changes, against, loss, path) in best.items()
                 ]
             )
         best = step
-    return list(_least(list(best.values()))[2])
+    return list(_least(list(best.values()))[3])
 
 
 def _least(paths: list[Path]) -> Path:
-    """Fewest changes, then least loss, then by name: never by the order in which rows were read."""
+    """Fewest changes, then most votes, then least loss, then by name: never by the order in which rows were read."""
     if len(paths) == 1:
         return paths[0]
-    changes, loss = min(path[:2] for path in paths)
-    equal = [path for path in paths if path[:2] == (changes, loss)]
-    return equal[0] if len(equal) == 1 else min(equal, key=lambda path: [str(route) for route in path[2]])
+    least = min(path[:3] for path in paths)
+    equal = [path for path in paths if path[:3] == least]
+    return equal[0] if len(equal) == 1 else min(equal, key=lambda path: [str(route) for route in path[3]])
 
 
 def _held(incumbent: Table | None, family: Family) -> dict[int, Route]:
@@ -187,10 +226,6 @@ def _held(incumbent: Table | None, family: Family) -> dict[int, Route]:
         for row in incumbent.rows(str(family)):
             held.update(dict.fromkeys(range(row.first, row.last + 1), row.route))
     return held
-
-
-def _kept(ties: list[Route], held: Route | None) -> list[Route]:
-    return [held] if held in ties and held is not None else ties
 
 
 def _rows(measured: Sequence[Measured], choice: Sequence[Route]) -> list[Row]:

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 
 from .. import kernels
 from ..kernels import STOCK, Route
-from ..problem import Family, Problem
+from ..problem import Family
 from ..routing.neighbours import Bound, Shapes, class_of, speaks
 from ..routing.table import Row
 from . import results
@@ -58,20 +58,6 @@ def bounds(measured: Mapping[Family, Sequence[Measured]], rows: Mapping[Family, 
         _bound(class_, _left_out(each, measured, rows), _searched(each, rows))
         for class_, each in _classes(measured).items()
     )
-
-
-def untried(
-    measured: Mapping[Family, Sequence[Measured]], rows: Mapping[Family, Sequence[Row]]
-) -> list[tuple[Problem, Route]]:
-    """Where the rule would take a route of which nothing is known at that problem: what a sweep has to measure besides
-    if its classes are to get a bound. Classes that can get none, for too few shapes or a searched kernel, are left
-    alone."""
-    found = []
-    for families in _classes(measured).values():
-        left_out = _left_out(families, measured, rows)
-        if len(left_out) >= LEAST_SHAPES and not _searched(families, rows):
-            found += [(each, route) for _, taken in left_out for each, route in taken]
-    return [(each.problem, route) for each, route in found if _row(each, route) is None]
 
 
 def _classes(families: Iterable[Family]) -> dict[str, list[Family]]:

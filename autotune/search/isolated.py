@@ -175,6 +175,9 @@ class IsolatedSession:
     def time(self, route: Route, calls: int) -> float:
         return float(self._ask({"do": "time", "route": str(route), "calls": calls})["seconds"])
 
+    def host(self, route: Route, calls: int) -> float:
+        return float(self._ask({"do": "host", "route": str(route), "calls": calls})["seconds"])
+
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         if not self._device.alive:
             self.reopen()

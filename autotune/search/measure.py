@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from ..devices.base import Session
@@ -25,7 +25,7 @@ class Effort:
 
     ``seconds`` is the least length of one evaluation (many calls); ``screen`` and ``final`` are rounds for a candidate
     and for a finalist; ``finalists`` how many enter the play-off; ``searched`` how many routes are measured of kernels
-    whose spaces are searched.
+    whose spaces are searched. ``even``: every candidate gets all of its rounds, however slow it is.
     """
 
     name: str
@@ -34,7 +34,16 @@ class Effort:
     final: int
     finalists: int
     searched: int = 0
+    even: bool = False
 
+    def recording(self) -> Effort:
+        """The same for spaces that are recorded: all routes, each with a finalist's rounds, and no play-off, in which
+        the few best would get the luck of being picked and more rounds than the others."""
+        return replace(self, screen=self.final, finalists=0, searched=ALL, even=True)
+
+
+ALL = 1 << 40
+"""More routes than any space has."""
 
 EFFORTS = {
     effort.name: effort
@@ -133,9 +142,13 @@ class Meter:
 
         Calibration alone drops what is ``PRICED_OUT`` by the incumbent; one round, what is slower by ``HOPELESS``; any
         round but the last, what the sequential test calls slower than the ``rival``: the last of those that are still
-        of use. Held against the incumbent itself, a route that had luck would leave none to replace it.
+        of use. Held against the incumbent itself, a route that had luck would leave none to replace it. Under an
+        ``even`` effort none is dropped.
         """
         comparison = self.compare(route)
+        if self._effort.even:
+            self.settle(comparison)
+            return comparison, False
         if self._baseline / comparison.estimate * PRICED_OUT < incumbent.value:
             comparison.stock.append(self._baseline)
             comparison.times.append(comparison.estimate)
@@ -162,13 +175,18 @@ class Meter:
     def _calibrate(self, route: Route) -> tuple[int, float]:
         """Calls that fill an evaluation, and seconds a call. The first evaluation warms up and is thrown away."""
         self._session.time(route, 1)
-        calls = 1
-        while True:
-            seconds = self._session.time(route, calls)
-            if seconds >= self._effort.seconds or calls >= MOST_CALLS:
-                return calls, seconds / calls
-            wanted = math.ceil(1.2 * calls * self._effort.seconds / max(seconds, 1e-9))
-            calls = min(MOST_CALLS, max(calls + 1, min(wanted, 8 * calls)))
+        return calibrated(lambda calls: self._session.time(route, calls), self._effort.seconds)
 
     def _time(self, route: Route, calls: int) -> float:
         return max(self._session.time(route, calls), 1e-12) / calls
+
+
+def calibrated(evaluation: Callable[[int], float], least: float) -> tuple[int, float]:
+    """Calls that make an evaluation last ``least`` seconds, and seconds a call; ``evaluation`` has those of so many."""
+    calls = 1
+    while True:
+        seconds = evaluation(calls)
+        if seconds >= least or calls >= MOST_CALLS:
+            return calls, seconds / calls
+        wanted = math.ceil(1.2 * calls * least / max(seconds, 1e-9))
+        calls = min(MOST_CALLS, max(calls + 1, min(wanted, 8 * calls)))

@@ -76,11 +76,6 @@ class Points:
         found = self._at(np.concatenate(moves)) if moves else np.empty(0, np.int64)
         return found[found != index]
 
-    def adjacent(self, index: int) -> np.ndarray:
-        """Numbers of the configs that differ in one parameter by one place in its list of values, int64."""
-        near = self.neighbours(index)
-        return near[np.abs(self.codes[near] - self.codes[index]).sum(axis=1) == 1]
-
     def encode(self, config: Mapping[str, Any]) -> list[int] | None:
         """A config's codes, whether the set has it or not; None where a name or a value is not the space's."""
         if set(config) != set(self.names):
@@ -147,6 +142,8 @@ class Points:
     def _at(self, keys: np.ndarray) -> np.ndarray:
         """Numbers of the configs with these keys; keys that the set lacks are left out."""
         ordered, order = self._sorted
+        if not len(ordered):
+            return order
         places = np.searchsorted(ordered, keys)
         places[places == len(ordered)] = 0
         return order[places[ordered[places] == keys]]

@@ -26,9 +26,9 @@ FIRST = 8
 REFIT = 4
 """Measurements between two fits of a model's scales."""
 FITTED = 100
-"""Observations that scales are fitted to at most."""
+"""Observations that scales are fitted to at most, those of other problems included, which give way to the set's own."""
 RESTED = 200
-"""Observations that predictions rest on at most."""
+"""Observations that predictions rest on at most, likewise."""
 CANDIDATES = 5000
 """Random configs that are ranked for each proposal, besides the neighbours of the best."""
 BEST = 8
@@ -89,7 +89,8 @@ class Portfolio:
             raise ValueError(f"config {index} was told before")
         if not cost > 0:
             raise ValueError(f"cost {cost} is not positive")
-        if self._told and len(self._told) >= self._first:
+        # Seeds were nobody's idea: what they find is to no strategy's credit.
+        if self._told and len(self._told) >= self._first and index not in self._seeds:
             paid = self._paid[self._strategy()]
             paid[0] = FORGET * paid[0] + (cost < min(self._costs))
             paid[1] = FORGET * paid[1] + 1
@@ -116,7 +117,7 @@ class Portfolio:
         candidates = self._near(order, left) if strategy == LOCAL else self._wide(order, left, rng)
         model = self._rough if strategy == ROUGH else self._smooth
         with threads.single():
-            return int(candidates[np.argmax(model.worth(self._told, costs, candidates))])
+            return int(candidates[model.best(self._told, costs, candidates)])
 
     def _strategy(self) -> int:
         """Whose turn it is: drawn anew for each measurement, in proportion to the share of turns that paid."""
@@ -188,24 +189,27 @@ class _Model:
             self._lengths += [length] * len(names)
         self._scales: tuple[int, ranking.Scales] | None = None
 
-    def worth(self, told: Sequence[int], costs: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        """The improvement that each candidate is expected to bring; with nothing told yet, how good it should be."""
+    def best(self, told: Sequence[int], costs: np.ndarray, candidates: np.ndarray) -> int:
+        """The place of the candidate that is expected to improve most; with nothing told yet, of the one that should be
+        best."""
         count = len(told) - len(told) % REFIT
         if self._scales is None or self._scales[0] != count:
-            x, scores = self._observed(told[:count], costs[:count], FITTED)
+            x, scores, _ = self._observed(told[:count], costs[:count], FITTED)
             self._scales = count, ranking.fit(x, scores, self._groups, self._lengths)
-        x, scores = self._observed(told, costs, RESTED)
-        mean, deviation = ranking.Ranking(x, scores, self._scales[1]).predict(self._x[candidates])
+        x, scores, others = self._observed(told, costs, RESTED)
+        process = ranking.Ranking(x, scores, self._scales[1])
         if not len(told):
-            return -mean
-        return ranking.expected_improvement(mean, deviation, float(scores[len(self._costs) :].min()))
+            return int(np.argmin(process.predict(self._x[candidates])[0]))
+        return process.best(self._x[candidates], float(scores[others:].min()))
 
-    def _observed(self, told: Sequence[int], costs: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-        """Coordinates and scores of the other problems' costs and of at most so many that were told."""
-        scores = ranking.scores(np.concatenate([self._costs, costs]))
+    def _observed(self, told: Sequence[int], costs: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Coordinates and scores of at most so many observations: other problems' costs, as far as those that were told
+        leave room, and then these. And how many of the others there are."""
         rows = _kept(costs, most)
-        x = np.concatenate([self._there, self._x[np.asarray(told, np.int64)[rows]]])
-        return x, np.concatenate([scores[: len(self._costs)], scores[len(self._costs) :][rows]])
+        others = min(len(self._costs), most - len(rows))
+        scores = ranking.scores(np.concatenate([self._costs[:others], costs]))
+        x = np.concatenate([self._there[:others], self._x[np.asarray(told, np.int64)[rows]]])
+        return x, np.concatenate([scores[:others], scores[others:][rows]]), others
 
 
 def _kept(costs: np.ndarray, most: int) -> np.ndarray:

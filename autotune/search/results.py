@@ -9,7 +9,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from operator import attrgetter
 from pathlib import Path
 from statistics import median
@@ -58,8 +58,9 @@ class Result:
     Times are microseconds a call: ``time_us``, ``p95_us`` and ``stock_us`` over the rounds' means. ``spread`` is the
     relative median absolute deviation. ``speedup`` is stock's time over the route's with its 95 % interval over
     ``rounds`` paired rounds; for the route ``stock`` it compares stock with itself, and is the noise of the protocol.
-    ``error`` is relative to a float64 reference. A row that is not ``ok`` or ``pruned`` has no times and says why in
-    ``reason``.
+    ``error`` is relative to a float64 reference. ``host_us`` is how much longer than with stock the program itself is
+    busy with a call, building it and handing it to the device; 0 where that was not measured. A row that is not ``ok``
+    or ``pruned`` has no times and says why in ``reason``.
     """
 
     problem: str
@@ -91,6 +92,7 @@ class Result:
     autotune: str
     load: str
     source: str
+    host_us: float = 0.0
 
     @property
     def interval(self) -> Interval:
@@ -152,6 +154,8 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "float": float,
     "str": str,
 }
+_LATER = {f.name: f.default for f in fields(Result) if f.default is not MISSING}
+"""Columns that older files lack, with what stands for them."""
 _of_origin = attrgetter(*(f.name for f in fields(Origin)))
 
 
@@ -161,7 +165,8 @@ def to_json(result: Result) -> dict[str, Any]:
 
 def from_json(raw: dict[str, Any]) -> Result:
     """Reads what :func:`to_json` writes, also after a trip through text. Raises ValueError, KeyError or TypeError."""
-    return _checked(Result(**{name: _READ[type_](raw[name]) for name, type_ in _TYPES.items()}))
+    known = {**_LATER, **raw}
+    return _checked(Result(**{name: _READ[type_](known[name]) for name, type_ in _TYPES.items()}))
 
 
 def _checked(result: Result) -> Result:
@@ -188,10 +193,11 @@ def loads(text: str, where: str) -> list[Result]:
         names = next(reader, [])
     except csv.Error as error:
         raise UsageError(f"{where}, line 1: {error}", "export the results again") from None
-    missing = sorted(set(_TYPES) - set(names))
+    missing = sorted(set(_TYPES) - set(_LATER) - set(names))
     if missing:
         raise UsageError(f"{where} lacks the columns {', '.join(missing)}", "give a CSV that autotune export wrote")
-    places = [(names.index(name), _READ[type_]) for name, type_ in _TYPES.items()]
+    places = [(names.index(name), _READ[type_]) for name, type_ in _TYPES.items() if name in names]
+    given = [name for name in _TYPES if name in names]
     found = []
     try:
         for row in reader:
@@ -199,7 +205,8 @@ def loads(text: str, where: str) -> list[Result]:
                 if not row:
                     continue
                 raise ValueError("it has another number of columns than the first line")
-            found.append(_checked(Result(*[read(row[place]) for place, read in places])))
+            values = [read(row[place]) for place, read in places]
+            found.append(_checked(Result(**dict(zip(given, values)))))
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UsageError(f"{where}, line {reader.line_num}: {error}", "export the results again") from None
     return found

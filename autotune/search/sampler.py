@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import random
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -38,7 +39,10 @@ class Exhausted(Exception):
 class LegalSetSampler(BaseSampler):
     """Deals the routes of a legal set, each once for a study, across restarts.
 
-    It reads a study's trials once each, when they have finished, and belongs to that study.
+    It reads a study's trials once each, when they have finished, and belongs to that study. Several threads may ask at
+    once, as those of ``optimize(n_jobs=...)`` do. Where the set is dealt out the study is told to stop: in ``optimize``
+    the trial that is one too many is pruned as soon as it asks for a parameter; outside of it the trial is closed and
+    :class:`Exhausted` raised.
     """
 
     def __init__(
@@ -63,9 +67,14 @@ class LegalSetSampler(BaseSampler):
         self._most = searched
         self._finished: dict[int, Route | None] = {}
         self._dealt: dict[int, Route] = {}
+        self._lock = threading.RLock()
 
     def next_route(self, study: Study, besides: int = -1) -> Route:
         """The route to be dealt next, given the study's trials (but trial ``besides``). Raises :class:`Exhausted`."""
+        with self._lock:
+            return self._next_route(study, besides)
+
+    def _next_route(self, study: Study, besides: int) -> Route:
         under_way = self._read(study, besides)
         seen = {*self._finished.values(), *under_way}
         left = math.inf if self._most is None else self._most - sum(map(_searched, filter(None, seen)))
@@ -86,9 +95,12 @@ class LegalSetSampler(BaseSampler):
                 continue
             route = route_of(trial)
             if not trial.state.is_finished():
+                # A trial has its route from when it was dealt, and the parameters when somebody has asked for them.
+                route = self._dealt.get(trial.number, route)
                 under_way += [] if route is None else [route]
                 continue
             self._finished[trial.number] = route
+            self._dealt.pop(trial.number, None)
             if route is not None and route.kernel in self._kernels:
                 self._kernels[route.kernel].tell(route, _cost(trial))
         return under_way
@@ -102,7 +114,14 @@ class LegalSetSampler(BaseSampler):
         return searches[turn:] + searches[:turn]
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._dealt[trial.number] = self.next_route(study, besides=trial.number)
+        with self._lock:
+            try:
+                self._dealt[trial.number] = self._next_route(study, besides=trial.number)
+            except Exhausted:
+                study._storage.set_trial_user_attr(trial._trial_id, IN_VAIN, True)
+                if not _stopped(study):
+                    study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+                    raise
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return {}
@@ -115,7 +134,19 @@ class LegalSetSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return _params(self._dealt[trial.number])[param_name]
+        route = self._dealt.get(trial.number)
+        if route is None:
+            raise optuna.TrialPruned("every route was dealt")
+        return _params(route)[param_name]
+
+
+def _stopped(study: Study) -> bool:
+    """Ends the loop of ``optimize``; False where there is none."""
+    try:
+        study.stop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _searched(route: Route) -> bool:

@@ -20,7 +20,7 @@ from ..errors import UsageError, unknown
 from ..kernels import STOCK, Kernel, Route
 from ..problem import Problem
 from ..yamlfile import load as read
-from .points import Points, enumerate_points
+from .points import enumerate_points
 
 Values = dict[str, dict[str, list[Any]]]
 """For each parameter: ``values``, and what a backend adds to them under its name."""
@@ -52,12 +52,7 @@ def legal_set(kernel: Kernel, problem: Problem, backend: str) -> tuple[Route, ..
     which is the one that serves most of the neighbouring M."""
     if problem.op not in kernel.ops:
         return ()
-    return _legal(kernel, problem, tuple(tuple(values) for values in candidates(kernel, backend)))[0]
-
-
-def legal_points(kernel: Kernel, problem: Problem, backend: str) -> Points:
-    """The same routes as an indexed set: number i is the i-th of :func:`legal_set`. For an op of the kernel's alone."""
-    return _legal(kernel, problem, tuple(tuple(values) for values in candidates(kernel, backend)))[1]
+    return _legal(kernel, problem, tuple(tuple(values) for values in candidates(kernel, backend)))
 
 
 def some_legal(kernel: Kernel, problem: Problem, backend: str) -> Iterator[Route]:
@@ -90,19 +85,18 @@ def raw_size(kernel: Kernel, backend: str) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _legal(kernel: Kernel, problem: Problem, values: tuple[tuple[Any, ...], ...]) -> tuple[tuple[Route, ...], Points]:
+def _legal(kernel: Kernel, problem: Problem, values: tuple[tuple[Any, ...], ...]) -> tuple[Route, ...]:
     """The kernel's constraints thin the product out in whole columns; what they leave is asked about one by one. The
     values were checked when the spaces were read."""
     if not kernel.serves(problem):
-        return (), enumerate_points(dict(zip(kernel.parameters, values))).keep([])
+        return ()
     points = enumerate_points(dict(zip(kernel.parameters, values)), kernel.constraints(problem))
-    by_work: dict[object, tuple[Route, int]] = {}
+    by_work: dict[object, Route] = {}
     for number in range(len(points)):
         config = points.config(number)
         if kernel.legal(problem, config):
-            by_work[kernel.same(problem, config)] = Route.of(kernel.name, config), number
-    routes = tuple(route for route, _ in by_work.values())
-    return routes, points.keep([number for _, number in by_work.values()])
+            by_work[kernel.same(problem, config)] = Route.of(kernel.name, config)
+    return tuple(by_work.values())
 
 
 def candidates(kernel: Kernel, backend: str) -> list[list[Any]]:

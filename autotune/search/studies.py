@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from ..kernels import Route
 from ..problem import Problem
 from . import results, space
 from .learned import Learned, coordinates
+from .measure import Comparison
+from .record import Rounds
 from .results import Origin, Result
 from .sampler import IN_VAIN, Choices, LegalSetSampler, choices_of, frozen, suggest
 
@@ -95,9 +98,15 @@ def _write_ahead(storage: RDBStorage) -> None:
 
 
 class ProblemStudy:
-    """The study of one problem on one device: deals routes, keeps rows, knows when it is done."""
+    """The study of one problem on one device: deals routes, keeps rows, knows when it is done.
 
-    def __init__(self, storage: BaseStorage, problem: Problem, origin: Origin, routes: Sequence[Route]) -> None:
+    With ``even``, the number of rounds that each route gets where a space is recorded, it is a study of its own, apart
+    from those in which candidates get one round and finalists many, and keeps every round.
+    """
+
+    def __init__(
+        self, storage: BaseStorage, problem: Problem, origin: Origin, routes: Sequence[Route], even: int = 0
+    ) -> None:
         self.problem = problem
         self.routes = list(routes)
         self._sampler: LegalSetSampler | None = None
@@ -105,7 +114,8 @@ class ProblemStudy:
         every = dict.fromkeys([*space.legal_routes(problem, origin.backend, nax=origin.nax), *routes])
         self._choices = choices_of(list(every))
         self._read: dict[int, tuple[Route, Result] | None] = {}
-        identity = _identity(problem, origin)
+        self._even = even
+        identity = _identity(problem, origin) | ({"even": even} if even else {})
         self._study = optuna.create_study(
             storage=storage, study_name=_name(problem, origin, identity), load_if_exists=True, direction="minimize"
         )
@@ -154,18 +164,37 @@ class ProblemStudy:
         trial = self._study.ask()
         return trial, suggest(trial, self._choices)
 
-    def tell(self, trial: Trial, result: Result) -> None:
+    def tell(self, trial: Trial, result: Result, comparison: Comparison | None = None) -> None:
         """Keeps a row; from here on it survives the process."""
         state = _STATES[result.status]
-        trial.set_user_attr("result", results.to_json(result))
+        for name, value in self._attrs(result, comparison).items():
+            trial.set_user_attr(name, value)
         value = 1 / result.speedup if result.speedup else None
         if state is TrialState.PRUNED and value is not None:
             trial.report(value, step=result.rounds)
         self._study.tell(trial, value if state is TrialState.COMPLETE else None, state=state)
 
-    def add(self, route: Route, result: Result) -> None:
+    def add(self, route: Route, result: Result, comparison: Comparison | None = None) -> None:
         """Keeps a row for a route that was dealt before: a finalist's, which replaces its first one."""
-        self._study.add_trial(_frozen(route, self._choices, result))
+        self._study.add_trial(_frozen(route, self._choices, result, self._attrs(result, comparison)))
+
+    def rounds(self) -> dict[Route, Rounds]:
+        """The rounds of each route whose latest row has them: those of a study that is ``even``."""
+        found: dict[Route, Rounds] = {}
+        for trial in self._study.get_trials(deepcopy=False):
+            for row in _rows([trial]):
+                found.pop(Route.parse(row.route), None)
+                if "rounds" in trial.user_attrs:
+                    kept = trial.user_attrs["rounds"]
+                    found[Route.parse(row.route)] = Rounds(tuple(kept["stock"]), tuple(kept["ratios"]), kept["at"])
+        return found
+
+    def _attrs(self, result: Result, comparison: Comparison | None) -> dict[str, Any]:
+        attrs: dict[str, Any] = {"result": results.to_json(result)}
+        if self._even and comparison is not None:
+            now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            attrs["rounds"] = {"stock": comparison.stock, "ratios": comparison.ratios, "at": now}
+        return attrs
 
     def rows(self) -> dict[Route, Result]:
         """The latest row of each route. A finished trial changes no more, and is read once."""
@@ -187,16 +216,17 @@ class ProblemStudy:
 
     def _adopt(self, storage: BaseStorage, identity: dict[str, Any]) -> None:
         """Takes over rows of earlier studies of this problem on this device whose kernels have not changed since."""
-        same = ("problem", "origin", "protocol")
+        same = ("problem", "origin", "protocol", "even")
         for other in storage.get_all_studies():
             theirs = storage.get_study_user_attrs(other._study_id).get("autotune", {})
-            if other.study_name == self._study.study_name or any(theirs.get(k) != identity[k] for k in same):
+            if other.study_name == self._study.study_name or any(theirs.get(k) != identity.get(k) for k in same):
                 continue
-            for row in _rows(storage.get_all_trials(other._study_id, deepcopy=False)):
-                route = Route.parse(row.route)
-                found = kernels.KERNELS.get(route.kernel)
-                if found and route in self.routes and kernels.fingerprint.of(found) == row.kernel:
-                    self._study.add_trial(_frozen(route, self._choices, row))
+            for trial in storage.get_all_trials(other._study_id, deepcopy=False):
+                for row in _rows([trial]):
+                    route = Route.parse(row.route)
+                    found = kernels.KERNELS.get(route.kernel)
+                    if found and route in self.routes and kernels.fingerprint.of(found) == row.kernel:
+                        self._study.add_trial(_frozen(route, self._choices, row, trial.user_attrs))
 
 
 def all_rows(storage: BaseStorage) -> Iterator[Result]:
@@ -211,11 +241,10 @@ def _rows(trials: Sequence[FrozenTrial]) -> Iterator[Result]:
             yield results.from_json(trial.user_attrs["result"])
 
 
-def _frozen(route: Route, choices: Choices, result: Result) -> FrozenTrial:
+def _frozen(route: Route, choices: Choices, result: Result, attrs: dict[str, Any]) -> FrozenTrial:
     state = _STATES[result.status]
     value = 1 / result.speedup if result.speedup else None
     complete = state is TrialState.COMPLETE
-    attrs = {"result": results.to_json(result)}
     return frozen(route, choices, value if complete else None, state, attrs, seen=None if complete else value)
 
 

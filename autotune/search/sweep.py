@@ -1,15 +1,14 @@
 """The sweep: every route of every problem, checked, measured against stock, and kept as it is measured.
 
-Order of work for one problem: stock against itself (the noise floor), the legal set as the sampler deals it, then a
-play-off between the few best with more rounds. What is known when a sweep is killed is known when it starts again.
-At the end come the routes that the bound of the neighbour rule rests on (:mod:`autotune.search.generalize`).
+Order of work for one problem: stock against itself (the noise floor), the route that this chip's table has (it has to
+be beaten, so that it is measured in any case), the legal set as the sampler deals it, then a play-off between the few
+best with more rounds. What is known when a sweep is killed is known when it starts again.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -20,20 +19,25 @@ from ..devices.base import Accuracy, Device, RouteFailed, Session
 from ..kernels import STOCK, Route
 from ..problem import Family, Problem
 from ..routing.neighbours import class_of, factor
-from . import accuracy, export, generalize, results, space
+from . import accuracy, results, space
 from .export import MARGIN, Measured
 from .learned import Learned
 from .measure import Comparison, Effort, Meter
 from .results import Origin, Result
 from .sampler import Exhausted
-from .sequential import Rival
+from .sequential import Rival, rival
 from .stats import NONE, Interval
 from .studies import ProblemStudy
+from .tuned import UNTUNED, Tuned
 
 PLAY_OFFS = 2
 """Play-offs at most: finalists that fall back in one let others come up, which have to be played in turn."""
-
-
+HOST_CALLS, HOST_TAKES = 4, 25
+"""Calls of a take of what a call costs the program, and takes. Few calls: MLX makes a program wait once more than ten
+of its command buffers are under way, of which a call with much to read can fill one or two."""
+HOST_BYTES = 1 << 30
+"""Most memory for a take: its results all live at once, and with them, at worst, as many copies of the weights in
+float32."""
 WINNERS = 3
 """A problem's fastest routes that others start from: the family's next problem, and the same M of a near shape."""
 
@@ -81,13 +85,11 @@ class Listener(Protocol):
 class Outcome:
     """What a sweep did. ``stopped`` says why it ended early: ``interrupted``, ``budget`` or empty. ``failed`` has the
     rows of problems where stock itself failed: nothing can be compared with it, and the next sweep tries again.
-    ``unfinished`` is what is known of the problem that it was stopped in, one of those ``left``. ``untried`` problems
-    are done, but for routes of their neighbours that were to be measured besides."""
+    ``unfinished`` is what is known of the problem that it was stopped in, one of those ``left``."""
 
     done: list[Done] = field(default_factory=list)
     stopped: str = ""
     left: int = 0
-    untried: int = 0
     unfinished: Done | None = None
     disturbed: int = 0
     slowed: int = 0
@@ -108,6 +110,7 @@ class Sweep:
         clock: Callable[[], float] = time.monotonic,
         today: Callable[[], str] = lambda: datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         sleep: Callable[[float], None] = time.sleep,
+        tuned: Tuned = UNTUNED,
     ) -> None:
         self._device = device
         self._origin = origin
@@ -118,8 +121,8 @@ class Sweep:
         self._clock = clock
         self._today = today
         self._sleep = sleep
+        self._tuned = tuned
         self._winners: dict[Family, dict[int, list[Route]]] = {}
-        self._rows: list[Result] = []
         self._learned = Learned()
         self._outcome = Outcome()
         self._start = 0.0
@@ -143,8 +146,6 @@ class Sweep:
                 spent.append(done.seconds)
             self._outcome.done.append(done)
             self._listener.finished(done)
-        else:
-            self._try_neighbours()
         return self._outcome
 
     def stopped(self) -> bool:
@@ -156,38 +157,14 @@ class Sweep:
         self._outcome.stopped = "interrupted" if self._stop() else "budget"
         self._outcome.left = left
 
-    def _try_neighbours(self) -> None:
-        """Measures, in classes with shapes enough for a bound, the routes that the neighbour rule would take at a shape
-        and that the search passed over there. One that turns out to be fast enters a play-off like any other."""
-        families = export.by_family(self._rows)
-        wanted: dict[Problem, list[Route]] = defaultdict(list)
-        for problem, route in generalize.untried(families, export.routes(families)):
-            wanted[problem].append(route)
-        for number, (problem, routes) in enumerate(wanted.items()):
-            if self.stopped():
-                break
-            legal = space.legal_routes(problem, self._origin.backend, nax=self._origin.nax)
-            study = self._open_study(problem, legal)
-            self._listener.started(problem, number + 1, len(wanted), None)
-            try:
-                session = self._device.open(problem, self._seed(problem), self._origin.load)
-                _Tuner(self, problem, study, session).add([route for route in routes if route in legal])
-            except RouteFailed:
-                continue  # the session does not open again: what is not known counts against the rule
-            if self.stopped():
-                break  # in this problem: it counts as untried, which it may be
-        else:
-            return
-        self._end(0)
-        self._outcome.untried = len(wanted) - number
-
     def _tune(self, problem: Problem, began: float) -> Done | None:
         """One problem, from its study's state to done; None where the user stopped it on the way."""
         routes = space.legal_routes(problem, self._origin.backend, self._plan.kernels, self._origin.nax)
         study = self._open_study(problem, routes)
         if self._plan.fresh or _stock_failed(study):
             study.forget()
-        if study.done(self._plan.effort.final, self._plan.effort.searched):
+        done = study.done(self._plan.effort.final, self._plan.effort.searched)
+        if done and self._tried(self.held(problem, study), study):
             return self._conclude(problem, study, began, resumed=True)
         try:
             session = self._device.open(problem, self._seed(problem), self._origin.load)
@@ -219,9 +196,9 @@ class Sweep:
             problem, ((route, 1 / row.speedup if row.speedup else math.inf) for route, row in rows.items())
         )
         self._winners.setdefault(problem.family, {})[problem.m] = [Route.parse(row.route) for row in ranked[:WINNERS]]
-        self._rows += rows.values()
         timed_stock = STOCK in rows and rows[STOCK].status == results.OK
-        chosen = Measured(problem, rows).ties(MARGIN)[0] if timed_stock else STOCK
+        held = self._tuned.held(problem)
+        chosen = Measured(problem, rows).ties(MARGIN, held)[0] if timed_stock else STOCK
         best = rows[chosen] if chosen != STOCK else best
         return Done(problem, best, len(rows), refused, resumed, self._clock() - began, chosen)
 
@@ -234,17 +211,33 @@ class Sweep:
         """A seed for the problem's inputs: another one for each problem, the same for the same plan."""
         return (self._plan.seed * 1_000_003 + sum(ord(c) * 31**i for i, c in enumerate(str(problem)))) % 2**31
 
+    def held(self, problem: Problem, study: ProblemStudy) -> Route | None:
+        """The route that this chip's table has for the problem, if it is one of those to measure and not stock."""
+        held = self._tuned.held(problem)
+        return held if held != STOCK and held in study.routes else None
+
+    def _tried(self, held: Route | None, study: ProblemStudy) -> bool:
+        """Whether the route that the table has was in a play-off of this study, or failed."""
+        row = None if held is None else study.rows().get(held)
+        if row is None or row.status != results.OK:
+            return held is None or (row is not None and row.status != results.PRUNED)
+        return row.rounds >= self._plan.effort.final
+
     def seeds(self, problem: Problem) -> list[Route]:
-        """Winners of the family's problem before this one, since the next M mostly wants the same, and of the nearest
-        shape at this M, which say how far that shape speaks for this one. They take half of a search at most: where all
-        of it went to them, what the first problem found by luck would be the last word."""
+        """What this chip's table has for the problem; winners of the family's problem before this one, since the next M
+        mostly wants the same, and of the nearest shape at this M, which say how far that shape speaks for this one;
+        what tables have near by. All but the first take half of a search at most: where all of it went to them, what
+        the first problem found by luck would be the last word."""
         own = list(self._winners.get(problem.family, {}).values())[-1:]
         class_ = class_of(str(problem))
         alike = [each for each, at in self._winners.items() if problem.m in at and class_of(str(each)) == class_]
         others = [(factor(each, problem.family), each) for each in alike if each != problem.family]
         near = [self._winners[family][problem.m] for _, family in sorted(others)[:1]]
-        found = list(dict.fromkeys(route for routes in own + near for route in routes))
-        return found[: max(1, self._plan.effort.searched // 2)]
+        held = self._tuned.held(problem)
+        first = [] if held is None else [held]
+        found = dict.fromkeys(route for routes in (*own, *near, self._tuned.seeds(problem)) for route in routes)
+        rest = [route for route in found if route != held]
+        return first + rest[: max(1, self._plan.effort.searched // 2)]
 
     def timed(self, problem: Problem, comparison: Comparison, status: str, **rest: Any) -> Result:
         c = comparison
@@ -293,16 +286,17 @@ class _Tuner:
         self._meter = Meter(session, self._effort, sweep._sleep)
         self._comparisons: dict[Route, Comparison] = {}
         self._stock: Accuracy | None = None
+        self._held = sweep.held(problem, study)
 
     def run(self) -> bool:
         """Measures until the set is dealt and the play-off is over; False where the user stopped it."""
-        dealt = 0
+        dealt, seeds = 0, self._sweep.seeds(self._problem)
         while not self._sweep._plan.trials or dealt < self._sweep._plan.trials:
             if self._sweep.stopped():
                 return False
             try:
                 trial, route = self._study.deal(
-                    self._sweep.seeds(self._problem),
+                    seeds,
                     self._sweep._plan.seed,
                     self._effort.searched,
                     self._sweep._learned,
@@ -310,23 +304,24 @@ class _Tuner:
             except Exhausted:
                 break
             result = self._measure(route)
-            self._study.tell(trial, result)
+            self._study.tell(trial, result, self._comparisons.get(route))
             dealt += 1
             self._tell(result)
             if route == STOCK and result.status != results.OK:
                 return True
+        self._try_held()
         self._finals()
         return not self._sweep.stopped() or self._settled()
 
-    def add(self, routes: Sequence[Route]) -> None:
-        """Measures routes besides those that were dealt."""
-        for route in routes:
-            if self._stopped():
-                return
-            result = self._measure(route)
-            self._study.add(route, result)
-            self._tell(result)
-        self._finals()
+    def _try_held(self) -> None:
+        """Measures the table's route where nothing dealt it: a search was over, or had dropped it, before it was the
+        table's."""
+        row = self._study.rows().get(self._held) if self._held is not None else None
+        if self._held is None or self._stopped() or (row is not None and row.status != results.PRUNED):
+            return
+        result = self._measure(self._held)
+        self._study.add(self._held, result, self._comparisons.get(self._held))
+        self._tell(result)
 
     def _measure(self, route: Route) -> Result:
         error: dict[str, float] = {}
@@ -342,6 +337,9 @@ class _Tuner:
             if route == STOCK:
                 comparison, dropped = self._meter.compare(STOCK), False
                 self._meter.settle(comparison)
+            elif route == self._held:
+                comparison, dropped = self._meter.compare(route), False
+                self._meter.settle(comparison, self._effort.screen)
             else:
                 comparison, dropped = self._meter.screen(route, self._incumbent(), self._rival())
         except RouteFailed as failure:
@@ -358,19 +356,16 @@ class _Tuner:
 
     def _rival(self) -> Rival | None:
         """The slowest of those that would enter a play-off now, or start the next problem; None while too few did."""
-        rows = [row for route, row in self._rows().items() if route != STOCK and row.status == results.OK]
-        rows.sort(key=lambda row: -row.speedup)
-        places = max(self._effort.finalists, WINNERS)
-        if len(rows) < places:
-            return None
-        last = rows[places - 1]
-        return Rival(math.log(last.speedup), last.rounds)
+        timed = [row for route, row in self._rows().items() if route != STOCK and row.rounds]
+        left = [(math.log(row.speedup), row.rounds) for row in timed if row.status == results.OK]
+        return rival(left, max(self._effort.finalists, WINNERS), len(timed))
 
     def _finalists(self) -> list[Result]:
-        """The few fastest that still may be the fastest, and faster than stock."""
+        """The few fastest that still may be the fastest, and faster than stock; and what the table has, in any case."""
         rows = [row for route, row in self._rows().items() if route != STOCK and row.status == results.OK]
         ranked = sorted((row for row in rows if row.speedup > 1), key=lambda row: -row.speedup)
-        return [row for row in ranked[: self._effort.finalists] if row.high >= ranked[0].low]
+        found = [row for row in ranked[: self._effort.finalists] if row.high >= ranked[0].low]
+        return found + [row for row in rows if row.route == str(self._held) and row not in found]
 
     def _settled(self) -> bool:
         return all(row.rounds >= self._effort.final for row in self._finalists())
@@ -404,15 +399,30 @@ class _Tuner:
                 again = self._meter.compare(route)
                 self._meter.settle(again, self._effort.final - len(comparison.ratios))
                 comparison.extend(again)
+                host = {"host_us": self._host(route)}
             except RouteFailed as failure:
                 self._refuse(route, failure)
                 continue
             result = self._sweep.timed(
-                self._problem, comparison, results.OK, error=row.error, stock_error=row.stock_error
+                self._problem, comparison, results.OK, error=row.error, stock_error=row.stock_error, **host
             )
             self._study.add(route, result)
             self._tell(result)
         return True
+
+    def _host(self, route: Route) -> float:
+        """Microseconds that a call costs the program more than stock's, the least of a few takes of each in turns:
+        what disturbs a loop only ever makes it slower. Calls are those of ``enable(inference=True)``. On a CPU the
+        program and the device share what they cost."""
+        if self._sweep._origin.backend == "cpu":
+            return 0.0
+        p = self._problem
+        calls = max(1, min(HOST_CALLS, HOST_BYTES // (4 * p.n * (p.batch * p.m + p.k))))
+        least = {STOCK: math.inf, route: math.inf}
+        for _ in range(HOST_TAKES):
+            for each in least:
+                least[each] = min(least[each], self._session.host(each, calls))
+        return max(0.0, (least[route] - least[STOCK]) / calls * 1e6)
 
     def _half(self, route: Route) -> Comparison | None:
         """A finalist's rounds of this session, up to half of the final number; None where it failed."""

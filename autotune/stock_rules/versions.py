@@ -12,10 +12,12 @@ import re
 from ..errors import UsageError
 
 Version = tuple[int, int, int]
+PATTERN = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?(?:(?:a|b|rc)\d+)?(?:\.post\d+)?(?:\.dev\d+)?(?:\+[a-zA-Z0-9.]+)?")
+"""Versions as Python packages have them; pre-releases, builds of a day and local builds count as the release."""
 
 OLDEST: Version = (0, 29, 0)
 NEWEST: Version = (0, 32, 2)
-"""The newest version whose routing was read. A newer one is taken to route alike."""
+"""The newest version whose routing was read. A newer one is taken to route alike, but for :data:`BEYOND`."""
 
 GEMV_SHORT_K: Version = (0, 29, 2)
 """gemv has tiles of its own for K up to 64, and for K of at least 16 outputs."""
@@ -60,11 +62,14 @@ SPLITK_FLOAT32: Version = (0, 32, 4)
 ONE_BIT: Version = (0, 32, 4)
 """Affine weights of one bit. 0.32.3 was not seen."""
 
+BEYOND: dict[str, Version] = {"float32 partial sums of qmm_splitk": SPLITK_FLOAT32, "one-bit weights": ONE_BIT}
+"""What is known, and applied, of versions after :data:`NEWEST`: what their kernels' sources alone show."""
+
 
 def parse(text: str) -> Version:
     """The version of ``"0.31.1"``, ``"0.32"`` (0.32.0) or ``"0.32.2.dev20260822"``. Raises :class:`UsageError` where
     it is none, or older than :data:`OLDEST`."""
-    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
+    match = PATTERN.fullmatch(text)
     if not match:
         raise UsageError(f"{text!r} is no version of MLX", "for instance 0.32.1")
     version = (int(match[1]), int(match[2]), int(match[3] or 0))
@@ -83,15 +88,25 @@ def known(text: str) -> bool:
 
 
 def standing_in(text: str) -> str:
-    """The version whose rules answer for that of ``text``: itself, or the newest that is known. Raises as
-    :func:`parse`."""
+    """The version whose routing answers for that of ``text``: itself, or the newest that is known. What is known of a
+    newer one besides is in :func:`beyond`. Raises as :func:`parse`."""
     return show(min(parse(text), NEWEST))
 
 
+def beyond(text: str) -> tuple[str, ...]:
+    """What is applied to the version of ``text`` that the one standing in for it does not have. Raises as
+    :func:`parse`."""
+    version = parse(text)
+    return tuple(what for what, since in BEYOND.items() if version >= since)
+
+
 def said(text: str) -> str:
-    """The version of ``text`` for people, with the one that stands in for it where its own rules were not read. Raises
-    as :func:`parse`."""
-    return f"{text}, by the rules of {show(NEWEST)}" if parse(text) > NEWEST else text
+    """The version of ``text`` for people, with the one that stands in for it where its own rules were not read, and
+    what is known of its own. Raises as :func:`parse`."""
+    if parse(text) <= NEWEST:
+        return text
+    own = " and ".join(beyond(text))
+    return f"{text}, by the rules of {show(NEWEST)}" + (f" with {show(max(BEYOND.values()))}'s {own}" if own else "")
 
 
 def show(version: Version) -> str:

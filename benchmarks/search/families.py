@@ -1,6 +1,6 @@
 """How close the search comes to exhaustive search on whole recorded spaces of our kernels, at a share of their configs.
 
-    python benchmarks/search/families.py FOLDER [--simulate m4pro --simulate m5max] [--share 10] [--seeds 10]
+    python benchmarks/search/families.py FOLDER [--simulate m4pro --simulate m5max] [--share 10 --share 20] [--seeds 10]
 
 FOLDER holds T4 files as ``autotune sweep --record FOLDER`` writes them. With ``--simulate`` the spaces of ``PROBLEMS``
 are first recorded there on a model of that chip, with its noise (docs/simulated.md): no number then comes from a chip,
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import replay
 import score
+import spaces as folders
 from optuna.storages import InMemoryStorage
 from strategies import STRATEGIES
 
@@ -36,7 +37,7 @@ from autotune._version import __version__
 from autotune.errors import UsageError
 from autotune.kernels import STOCK, Route
 from autotune.problem import Problem
-from autotune.search import record, recorded, results, space, studies, sweep
+from autotune.search import record, results, space, studies, sweep
 from autotune.search.measure import EFFORTS, Meter
 from autotune.search.recorded import Recorded
 from autotune.search.results import Origin, Result
@@ -90,10 +91,16 @@ Spaces = Mapping[tuple[str, str], Sequence[Space]]
 
 def main() -> None:
     options = _options()
-    for chip in options.simulate or ():
-        simulate(chip, options.folder)
-    spaces = read(options.folder)
-    print(table(spaces, options.share, options.seeds, options.strategy or list(RUNS)))
+    try:
+        for chip in options.simulate or ():
+            simulate(chip, options.folder)
+        spaces = read(options.folder)
+        if not spaces:
+            raise UsageError(f"{options.folder} has no space of a searched kernel", "see --simulate, or autotune sweep")
+    except UsageError as error:
+        raise SystemExit(f"families.py: {error}") from None
+    for share in options.share or [10.0]:
+        print(table(spaces, share, options.seeds, options.strategy or list(RUNS)), end="\n\n")
 
 
 def simulate(name: str, folder: Path) -> None:
@@ -131,8 +138,7 @@ def read(folder: Path) -> Spaces:
     Raises :class:`UsageError` for a file that is none, for one without stock's times beside it, and where a kernel's
     legal configs are not those that the file has.
     """
-    files = sorted(folder.glob("*.json*")) if folder.is_dir() else []
-    every = [recorded.read(path) for path in files]
+    every = [folders.read(path) for path in folders.paths(folder)]
     stock = {_place(each): each.optimum for each in every if each.about.get("kernel_name") == STOCK.kernel}
     found: dict[tuple[str, str], list[Space]] = defaultdict(list)
     for each in every:
@@ -143,11 +149,7 @@ def read(folder: Path) -> Spaces:
         origin = Origin(**{field.name: each.about[field.name] for field in fields(Origin)})
         if _place(each) not in stock:
             raise UsageError(f"{each.name}: stock's times are missing", "record the problem again")
-        one = Space(problem, origin, each, stock[_place(each)])
-        legal = space.legal_routes(problem, origin.backend, [kernel], origin.nax)
-        if set(legal) != {STOCK, *map(one.route, range(len(each.points)))}:
-            raise UsageError(f"{each.name}: the space of {kernel} has changed since", "record the problem again")
-        found[kernel, origin.chip].append(one)
+        found[kernel, origin.chip].append(Space(problem, origin, each, stock[_place(each)]))
     return {key: sorted(each, key=lambda one: (one.problem.family, one.problem.m)) for key, each in found.items()}
 
 
@@ -250,7 +252,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--simulate", action="append", help="an Apple chip whose model is recorded first (repeatable)")
-    parser.add_argument("--share", type=float, default=10.0, help="percent of the configs that are measured")
+    parser.add_argument(
+        "--share", type=float, action="append", help="percent that is measured (repeatable); 10 if none"
+    )
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--strategy", action="append", choices=list(RUNS), help="repeat for several; all if none")
     return parser.parse_args()

@@ -80,6 +80,9 @@ class Session:
     def time(self, route: Route, calls: int) -> float:
         return calls / self._rows[route].speedup if route != STOCK else float(calls)
 
+    def host(self, route: Route, calls: int) -> float:
+        return 0.0
+
 
 class Silent:
     """A listener that hears nothing."""
@@ -116,15 +119,25 @@ def main() -> None:
             print(f"| {budget} | {measured:.1%} | {name} | {_spread(f)} | {_spread(near)} |")
 
 
+UNFINISHED = 0.1
+
+
 def read(path: Path) -> Recorded:
-    """The timed and refused rows of stock and of the kernels that were measured whole at every problem; problems of a
-    family together and by M."""
+    """The timed and refused rows of stock and of the kernels that were measured whole; problems of a family together
+    and by M. A kernel that is short of routes at more than a tenth of the problems was searched and takes no part; a
+    problem at which one of the others is short was not finished, and takes none either."""
     found: dict[Problem, dict[Route, Result]] = defaultdict(dict)
     for row in sorted(results.read(path), key=results.sort_key):
         found[Problem.parse(row.problem)][Route.parse(row.route)] = row
-    whole = {STOCK.kernel, *(name for name in names(found) if _whole(name, found))}
+    short = {name: {problem for problem in found if not _whole(name, problem, found[problem])} for name in names(found)}
+    whole = [name for name, problems in short.items() if len(problems) <= UNFINISHED * len(found)]
+    left_out = set().union(*(short[name] for name in whole))
+    kept = {problem: rows for problem, rows in found.items() if problem not in left_out}
+    if not whole or not kept:
+        raise SystemExit(f"{path}: no kernel was measured whole")
     return {
-        problem: {route: row for route, row in rows.items() if route.kernel in whole} for problem, rows in found.items()
+        problem: {route: row for route, row in rows.items() if route.kernel in (STOCK.kernel, *whole)}
+        for problem, rows in kept.items()
     }
 
 
@@ -134,13 +147,9 @@ def names(recorded: Recorded) -> tuple[str, ...]:
     return tuple(sorted(every - {STOCK.kernel}))
 
 
-def _whole(kernel: str, recorded: Recorded) -> bool:
+def _whole(kernel: str, problem: Problem, rows: Mapping[Route, Result]) -> bool:
     """Whether every route that a sweep could ask for has a row."""
-    return all(
-        route in rows
-        for problem, rows in recorded.items()
-        for route in space.legal_routes(problem, rows[STOCK].backend, [kernel], rows[STOCK].nax)
-    )
+    return all(route in rows for route in space.legal_routes(problem, rows[STOCK].backend, [kernel], rows[STOCK].nax))
 
 
 def swept(recorded: Recorded, budget: int, seed: int) -> list[float]:

@@ -6,6 +6,7 @@ them. Times are milliseconds as published; what the source leaves open and how i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from autotune.devices.simulated import stock
 from autotune.devices.simulated.chip import Constants, SimulatedChip
 from autotune.devices.simulated.model import predict
 from autotune.devices.simulated.work import part
-from autotune.errors import unknown
+from autotune.errors import UsageError, unknown
 from autotune.problem import Problem
 from autotune.stock_rules import StockDevice, qmm, qmv, versions
 from autotune.yamlfile import check_keys, load
@@ -25,6 +26,9 @@ PATH = Path(__file__).parent / "published.yaml"
 FIT, HELD_OUT, READ = "fit", "held-out", "read"
 """What a source is for: constants are fitted to its rows; its rows judge the model; or one constant was read from it,
 so that its rows can do neither."""
+TIMINGS = ("chained", "evaluated")
+WEIGHTS = ("hot", "cold")
+SECTIONS = ("schema", "times", "ratios", "crossovers", "left_out")
 KEYS = ("id", "url", "chip", "cores", "mlx", "timing", "weights", "role", "rows")
 
 
@@ -84,8 +88,18 @@ class Crossover:
 
 @cache
 def sources(path: Path = PATH) -> tuple[Source, ...]:
-    """All tables of times in a file of this form. Raises :class:`UsageError` for what is not understood."""
-    return tuple(_source(raw) for raw in load(path)["times"])
+    """All tables of times in a file of this form. Raises :class:`UsageError`, with the file's name and the table's, for
+    what is not understood."""
+    content = load(path)
+    check_keys(path.name, content, SECTIONS, ("times",))
+    if not isinstance(content["times"], list) or not content["times"]:
+        raise UsageError(f"{path.name}: times must be a list of tables", f"each with keys {', '.join(KEYS)}")
+    found = tuple(_source(raw, path.name) for raw in content["times"])
+    ids = [each.id for each in found]
+    for id_ in ids:
+        if ids.count(id_) > 1:
+            raise UsageError(f"{path.name}: {ids.count(id_)} tables have the id {id_}", "give each its own")
+    return found
 
 
 @cache
@@ -160,20 +174,45 @@ def _with(chip: SimulatedChip, constants: Constants) -> SimulatedChip:
     return replace(chip, constants=constants)
 
 
-def _source(raw: dict[str, Any]) -> Source:
-    check_keys(f"{PATH.name}, {raw.get('id')}", raw, (*KEYS, "note"), KEYS)
-    if raw["role"] not in (FIT, HELD_OUT, READ):
-        raise unknown(f"role of {raw['id']}", raw["role"], (FIT, HELD_OUT, READ))
-    rows = tuple(Row(raw["id"], float(ms) / 1e3, tuple(_term(text) for text in texts)) for ms, *texts in raw["rows"])
-    chip = chips.get(raw["chip"], raw["cores"])
+def _source(raw: Any, file: str) -> Source:
+    where = f"{file}, {raw.get('id')}" if isinstance(raw, dict) else file
+    check_keys(where, raw, (*KEYS, "note"), KEYS)
+    for key, known in (("timing", TIMINGS), ("weights", WEIGHTS), ("role", (FIT, HELD_OUT, READ))):
+        if raw[key] not in known:
+            raise unknown(f"{key} in {where}:", str(raw[key]), known)
+    for key in ("id", "url", "chip", "mlx"):
+        if not isinstance(raw[key], str):
+            raise UsageError(f"{where}: {key} {raw[key]!r} is no text", "put it in quotes")
+    if not isinstance(raw["cores"], int) or isinstance(raw["cores"], bool):
+        raise UsageError(f"{where}: cores {raw['cores']!r} is no whole number", "give the GPU's cores")
+    if not isinstance(raw["rows"], list) or not raw["rows"]:
+        raise UsageError(f"{where} has no rows", "give at least one, as [milliseconds, problem]")
+    try:
+        versions.parse(raw["mlx"])
+        chip = chips.get(raw["chip"], raw["cores"])
+        rows = tuple(_row(raw["id"], row) for row in raw["rows"])
+    except UsageError as error:
+        raise UsageError(f"{where}: {error.cause}", error.remedy) from None
     return Source(
         raw["id"], raw["url"], chip, raw["mlx"], raw["timing"], raw["weights"], raw["role"], rows, raw.get("note", "")
     )
 
 
+def _row(source: str, raw: Any) -> Row:
+    ms, *texts = raw if isinstance(raw, list) and raw else [None]
+    number = isinstance(ms, (int, float)) and not isinstance(ms, bool) and 0 < ms < math.inf
+    if not number or not texts or not all(isinstance(text, str) for text in texts):
+        raise UsageError(f"row {raw!r} is not understood", "write milliseconds, then the problems that took them")
+    return Row(source, ms / 1e3, tuple(_term(text) for text in texts))
+
+
 def _term(text: str) -> tuple[int, Problem]:
     count, cross, problem = text.partition(" x ")
-    return (int(count), Problem.parse(problem)) if cross else (1, Problem.parse(text))
+    if not cross:
+        return 1, Problem.parse(text)
+    if not count.strip().isdecimal() or int(count) < 1:
+        raise UsageError(f"{text!r} begins with no count", "such as 381 x PROBLEM")
+    return int(count), Problem.parse(problem)
 
 
 def _end(raw: dict[str, Any], text: str) -> tuple[str, Problem]:

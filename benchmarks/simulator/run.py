@@ -5,13 +5,16 @@
     python benchmarks/simulator/run.py --report 3422               ml-explore/mlx #3422 beside the model, row by row
     python benchmarks/simulator/run.py --report 3553               the same of #3553
     python benchmarks/simulator/run.py --fit                       fits the constants again and prints them
+    python benchmarks/simulator/run.py --sensitivity               which source decides each constant, or its prior
     python benchmarks/simulator/run.py --folds                     what the fit gains from sources of single constants
 
 Errors are absolute values of predicted over published time minus one. Sources with the role ``fit`` are those that the
 constants in ``configs/simulated.yaml`` were fitted to; the held-out ones were not looked at by the fit; from those with
 the role ``read`` one constant was read, and they count in no summary. With ``--cross`` each
 thread's rows are predicted besides with constants that were fitted to all other threads (a minute): then no row is
-predicted by constants that it had a part in.
+predicted by fitted constants that it had a part in. Those that are not fitted (``cache``, ``emulated``, ``drift_k``,
+``nax``) stay as they are. The rows of ``--published FILE`` are judged and never fitted to: with
+``--cross`` by constants that were fitted to all threads of the repository but their own.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ import folds
 import rows
 from rows import FIT, HELD_OUT, READ, Row, Source
 
+from autotune.errors import AutotuneError
+
 FIVE = ("m3max", "m4pro", "m4max", "m5", "m5max")
 """The chips that the goals are about."""
 TIE = 0.05
@@ -43,12 +48,23 @@ REPORTS = {
 Predict = Callable[[Source, Row], float]
 
 
-def main() -> None:
+def main() -> int:
     options = _options()
+    try:
+        _run(options)
+    except AutotuneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
     if options.fit:
         _print_fit()
     elif options.folds:
         _print_folds()
+    elif options.sensitivity:
+        _print_sensitivities()
     elif options.report:
         _print_report(options.report)
     else:
@@ -90,8 +106,9 @@ def right_winner(published: tuple[float, float], predicted: tuple[float, float])
 
 
 def _crossed(every: Sequence[Source]) -> Predict:
-    """Predictions by constants that were fitted without the row's thread, and without sources of single constants."""
-    used = [source for source in every if source.role != READ]
+    """Predictions by constants that were fitted to the repository's rows, but for the row's thread and for sources of
+    single constants."""
+    used = [source for source in rows.sources() if source.role != READ]
     constants = {url: fit.fit(source for source in used if source.url != url) for url in {each.url for each in every}}
     return lambda source, row: rows.seconds(source, row, constants[source.url])
 
@@ -100,11 +117,17 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cross", action="store_true", help="predict each thread by constants fitted without it")
     parser.add_argument("--published", type=Path, help="rows to judge, instead of those of the repository")
-    parser.add_argument("--report", choices=sorted(REPORTS), help="one thread beside the model")
-    parser.add_argument("--fit", action="store_true", help="fit the constants and print them")
-    parser.add_argument("--folds", action="store_true", help="leave each fitted source out, with and without others")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--report", choices=sorted(REPORTS), help="one thread beside the model")
+    other.add_argument("--fit", action="store_true", help="fit the constants and print them")
+    other.add_argument("--folds", action="store_true", help="leave each fitted source out, with and without others")
+    other.add_argument("--sensitivity", action="store_true", help="what decides each constant: its prior, or a source")
     parser.add_argument("--json", type=Path, help="keep the errors there")
-    return parser.parse_args()
+    options = parser.parse_args()
+    alone = options.report or options.fit or options.folds or options.sensitivity
+    if alone and (options.published or options.cross or options.json):
+        parser.error("--report, --fit, --folds and --sensitivity are of the repository's rows, without further options")
+    return options
 
 
 def _print_errors(every: Sequence[Source], found: dict[str, list[float]], crossed: dict[str, list[float]]) -> None:
@@ -113,7 +136,8 @@ def _print_errors(every: Sequence[Source], found: dict[str, list[float]], crosse
     for source in every:
         seen = found[source.id]
         cells = [source.id, source.chip.id, source.role, str(len(seen)), *_summary(seen), _per_cent(median(seen), True)]
-        lines.append(cells + _summary(crossed.get(source.id, [])))
+        # Constants that were read from a source are in the crossed predictions too.
+        lines.append(cells + _summary(crossed.get(source.id, []) if source.role != READ else []))
     _table(head, lines)
     print()
     judged = [each for each in every if each.role != READ]
@@ -124,7 +148,8 @@ def _print_errors(every: Sequence[Source], found: dict[str, list[float]], crosse
     groups["rows not fitted to, five chips"] = [each for each in five if each.role == HELD_OUT]
     groups["all rows, five chips"] = five
     held = [each for each in every if each.role == HELD_OUT]
-    seen_threads = {each.url for each in every if each.role != HELD_OUT}
+    known = [*rows.sources(), *every]  # rows of a file may be of problems and threads that the repository fits to
+    seen_threads = {each.url for each in known if each.role != HELD_OUT}
     groups["rows not fitted to, all chips"] = held
     groups["rows that nothing fitted is near to, five chips"] = [
         each for each in five if each.role == HELD_OUT and each.url not in seen_threads and each.id not in REPEATS
@@ -136,7 +161,22 @@ def _print_errors(every: Sequence[Source], found: dict[str, list[float]], crosse
         seen = [error for each in chosen for error in found[each.id]]
         other = [error for each in chosen for error in crossed.get(each.id, [])]
         lines.append([name, str(len(seen)), *_summary(seen), *_summary(other)])
+        if name == "rows not fitted to, five chips":
+            new = {each.id: _new(each, known) for each in chosen}
+            seen, other = (
+                [error for id_, kept in new.items() for error, keep in zip(errors_.get(id_, []), kept) if keep]
+                for errors_ in (found, crossed)
+            )
+            lines.append(
+                ["the same without problems that were fitted to", str(len(seen)), *_summary(seen), *_summary(other)]
+            )
     _table(["", "rows", "median", "p90"] + (["crossed", "p90"] if crossed else []), lines)
+
+
+def _new(source: Source, every: Sequence[Source]) -> list[bool]:
+    """Whether each row is of products that no fitted row of the same chip is of, whatever their version and timing."""
+    fitted = {row.terms for each in every if each.role == FIT and each.chip.id == source.chip.id for row in each.rows}
+    return [row.terms not in fitted for row in source.rows]
 
 
 def _summary(signed: Sequence[float]) -> list[str]:
@@ -170,7 +210,8 @@ def _print_crossovers() -> None:
 def _print_left_out() -> None:
     print("\nNot used:")
     for each in rows.left_out():
-        print(f"  {len(each['urls'])} threads: {each['why']}")
+        count = len(each["urls"])
+        print(f"  {count} {'thread' if count == 1 else 'threads'}: {each['why']}")
 
 
 def _print_report(name: str) -> None:
@@ -247,6 +288,16 @@ def _print_folds() -> None:
         for each in folds.folds(rows.sources())
     ]
     _table(["left out by", "sources of single constants in the fit", "cost", "median", "p90"], lines)
+
+
+def _print_sensitivities() -> None:
+    print("What decides each fitted constant: how far it follows its prior, and the sources that say most of it:\n")
+    lines = []
+    for each in fit.sensitivities(source for source in rows.sources() if source.role == FIT):
+        (first, share), (second, less) = each.shares[:2]
+        others = [first, f"{100 * share:.0f} %", second, f"{100 * less:.0f} %"]
+        lines.append([each.name, f"{each.prior:.2f}", *others])
+    _table(["constant", "follows its prior by", "decided by", "share", "then by", "share"], lines)
 
 
 def _per_cent(value: float, signed: bool = False) -> str:

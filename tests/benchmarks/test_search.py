@@ -18,7 +18,7 @@ def module(monkeypatch):
     """Imports a module of the benchmark as its command does."""
     monkeypatch.syspath_prepend(str(FOLDER))
     yield importlib.import_module
-    for name in ("run", "score", "strategies", "plot", "replay", "families"):
+    for name in ("run", "score", "strategies", "plot", "replay", "families", "spaces"):
         sys.modules.pop(name, None)
 
 
@@ -89,6 +89,64 @@ def test_the_command_prints_both_tables_and_does_not_repeat_what_it_has(folder, 
     assert "| made_up |" in first.stdout
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     assert again.stdout == first.stdout
+
+
+class TestKeptRuns:
+    """What ``--json`` keeps, and what the command says of what it cannot use."""
+
+    def run(self, folder, *rest, code=0):
+        command = [sys.executable, str(FOLDER / "run.py"), str(folder), "--seeds", "1", "--strategy", "autotune", *rest]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        return done
+
+    def fails(self, folder, *rest):
+        said = self.run(folder, *rest, code=1).stderr
+        assert said.startswith("run.py: ")
+        assert said.count("\n") == 1
+        return said
+
+    def test_another_file_of_the_same_name_is_run_again(self, folder, tmp_path):
+        kept = ("--json", str(tmp_path / "kept.json"), "--budget", "30")
+        first = self.run(folder, *kept)
+        path = folder / "made_up.json"
+        path.write_text(path.read_text("utf-8").replace('"time": 1.', '"time": 7.'), "utf-8")
+        fresh = self.run(folder, "--budget", "30").stdout
+        assert fresh.splitlines()[-3] != first.stdout.splitlines()[-3]
+        assert self.run(folder, *kept).stdout.splitlines()[-3] == fresh.splitlines()[-3]
+
+    def test_another_budget_is_run_again(self, folder, tmp_path):
+        kept = ("--json", str(tmp_path / "kept.json"))
+        self.run(folder, *kept, "--budget", "30")
+        assert "f@50" in self.run(folder, *kept, "--budget", "60").stdout
+        (space, other) = json.loads((tmp_path / "kept.json").read_text("utf-8"))["runs"]
+        assert (space.split()[-1], other.split()[-1]) == ("30", "60")
+
+    def test_the_key_follows_costs_and_code(self, module, folder, monkeypatch, tmp_path):
+        from autotune.search import recorded
+
+        run = module("run")
+        space = recorded.read(folder / "made_up.json")
+        own = run.key("autotune", space, 30)
+        assert own == run.key("autotune", space, 30)
+        for name in run.SEARCH:
+            (tmp_path / f"{name}.py").write_text("another search", "utf-8")
+        monkeypatch.setattr(run.portfolio, "__file__", str(tmp_path / "portfolio.py"))
+        assert own != run.key("autotune", space, 30)
+
+    def test_fewer_measurements_than_any_column(self, folder):
+        assert "| f@20 | ms a proposal |" in self.run(folder, "--budget", "20").stdout
+
+    def test_an_empty_folder_and_none(self, tmp_path):
+        (tmp_path / "empty").mkdir()
+        for folder in (tmp_path / "empty", tmp_path / "none"):
+            assert "has no recorded spaces" in self.fails(folder)
+
+    def test_files_that_cannot_be_read(self, folder, tmp_path):
+        (tmp_path / "kept.json").write_text('{"runs": {"random"', "utf-8")
+        assert "has no runs of this benchmark" in self.fails(folder, "--json", str(tmp_path / "kept.json"))
+        (folder / "odd.json").write_text("{", "utf-8")
+        assert "odd.json is no recorded space" in self.fails(folder)
 
 
 class TestReplay:
@@ -214,6 +272,16 @@ class TestFamilies:
         with pytest.raises(UsageError, match="stock's times are missing"):
             module("families").read(tmp_path / "alone")
 
+    def test_the_comparison_of_strategies_refuses_a_space_in_part(self, rows, tmp_path):
+        from autotune.search import record
+
+        record.write(rows[:-1], tmp_path / "part")
+        command = [sys.executable, str(FOLDER / "run.py"), str(tmp_path / "part"), "--seeds", "1"]
+        done = subprocess.run([*command, "--strategy", "random"], capture_output=True, text=True)
+        assert done.returncode == 1
+        assert done.stderr.startswith("run.py: ")
+        assert "the space of qmv_mma has changed since, or is not whole" in done.stderr
+
     def test_what_a_model_gave_says_so(self, module, tmp_path, monkeypatch):
         families = module("families")
         monkeypatch.setattr(families, "PROBLEMS", {"qmv_mma": (families.QUANTIZED, (8,)), "qmm_nax": ("", ())})
@@ -230,3 +298,21 @@ class TestFamilies:
         command = [sys.executable, str(FOLDER / "run.py"), str(spaces), "--seeds", "1", "--budget", "25"]
         done = subprocess.run([*command, "--strategy", "random"], capture_output=True, text=True, check=True)
         assert "2 spaces, 1 seeds" in done.stdout
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_two_sweeps_of_one_chip_agree(module, seed):
+    """The goal: of the routes of a second sweep, with other noise and another order, 98 % are those of the first one's
+    table, or such as it had not found and are faster in truth: effort quick sees 24 configs of thousands, of which many
+    are about as fast."""
+    agreement = module("agreement")
+
+    from autotune.devices.simulated import chip
+    from autotune.search.measure import EFFORTS
+
+    target, problems = chip.get("m4pro"), agreement.PROBLEMS[::2]
+    first = agreement.swept(target, problems, EFFORTS["quick"], seed)
+    second = agreement.swept(target, problems, EFFORTS["quick"], seed + 1, first)
+    found = agreement.agreement(target, problems, first, second)
+    assert found.same + found.gained >= 0.98 * len(problems)
+    assert any(not str(agreement.route(first, problem)).startswith("stock") for problem in problems)

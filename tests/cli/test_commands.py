@@ -394,6 +394,11 @@ class TestLimits:
         ("option", "part"),
         [
             (("--along", "M=9..1"), "is empty"),
+            (("--along", "M=0..5"), "begins at 0"),
+            (("M=3", "--along", "K=64..512:8"), "such as --along K=64..512:64"),
+            (("M=3", "--along", "K=1..512:64"), "such as --along K=64..512:64"),
+            (("--second", "stock"), "stock is on both sides"),
+            (("--second", "split_k", "--second", "gemv"), "gemv"),
             (("--effort", "none"), "unknown effort"),
             (("--load", "none"), "unknown load"),
             (("--second", "pa"), "unknown kernel"),
@@ -452,6 +457,12 @@ class TestExport:
         assert call("export", "--from-csv", str(measured), "--out", str(tmp_path / "there")).code == OK
         assert {path.name for path in (tmp_path / "there").iterdir()} == {"h100.json", "h100.csv"}
         assert not measured.with_suffix(".json").exists()
+
+    def test_of_some_m_alone(self, call, fails, measured, tmp_path):
+        m = Problem.parse(results.read(measured)[0].problem).m
+        assert call("export", "--from-csv", str(measured), "--m", str(m), "--out", str(tmp_path / "there")).code == OK
+        assert {Problem.parse(row.problem).m for row in results.read(tmp_path / "there" / "h100.csv")} == {m}
+        assert "no results to export" in fails(FAILED, "export", "--from-csv", str(measured), "--m", "999")
 
     def test_of_a_workload_alone(self, fails, measured):
         assert "no results to export" in fails(FAILED, "export", "--from-csv", str(measured), "--workload", "quick")

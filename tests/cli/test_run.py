@@ -52,21 +52,61 @@ def test_a_table_comes_first(run, tmp_path, write_table):
 
 
 @pytest.mark.parametrize(
-    ("body", "code"), [("raise SystemExit(7)", 7), ("", 0), ("1 / 0", 1), ("import mlx_nobody", 1)]
+    ("body", "code", "said"),
+    [
+        ("raise SystemExit(7)", 7, ""),
+        ("", 0, ""),
+        ("1 / 0", 1, "ZeroDivisionError"),
+        ("import mlx_nobody", 1, "ModuleNotFoundError"),
+        ("raise BrokenPipeError(32, 'gone')", 1, "BrokenPipeError"),
+        ("raise EOFError", 1, "EOFError"),
+        ("from autotune import UsageError\nraise UsageError('a', 'b')", 1, "UsageError"),
+    ],
 )
-def test_it_ends_as_the_program_does(body, code, run, tmp_path):
+def test_it_ends_as_the_program_does(body, code, said, run, tmp_path):
     (tmp_path / "program.py").write_text(body)
     ended = run("program.py")
     assert ended.returncode == code
-    assert ("Traceback" in ended.stderr) == (code == 1)
-    assert "no backend" not in ended.stderr
+    assert ("Traceback" in ended.stderr) == bool(said)
+    assert said in ended.stderr
+
+
+def test_routing_is_on_before_a_package_is_imported(run, tmp_path):
+    """What it takes out of MLX is the routed one, and what it does to the search path stays."""
+    (tmp_path / "pk" / "vendored").mkdir(parents=True)
+    (tmp_path / "pk" / "__init__.py").write_text(
+        "import os, sys\nsys.path.insert(0, os.path.join(os.path.dirname(__file__), 'vendored'))\n"
+        "from mlx.core import grad, matmul\n"
+    )
+    (tmp_path / "pk" / "vendored" / "vend.py").write_text("")
+    (tmp_path / "pk" / "server.py").write_text(
+        "import vend\nimport pk\nfrom autotune.routing import ops, switch\n"
+        "print(pk.matmul is ops.matmul, pk.grad is not switch._TRANSFORMS['grad'])\n"
+    )
+    ended = run("pk.server")
+    assert (ended.returncode, ended.stdout) == (0, "True True\n"), ended.stderr
+
+
+def test_a_package_that_cannot_be_imported_says_why(run, tmp_path):
+    (tmp_path / "need").mkdir()
+    (tmp_path / "need" / "__init__.py").write_text("import not_there_dep")
+    (tmp_path / "need" / "server.py").write_text("")
+    ended = run("need.server")
+    assert ended.returncode == 1
+    assert "No module named 'not_there_dep'" in ended.stderr
 
 
 @pytest.mark.parametrize(
-    ("program", "said"), [("none.py", "there is no file none.py"), ("nobody.home", "there is no module")]
+    ("args", "said"),
+    [
+        (("none.py",), "there is no file none.py"),
+        (("nobody.home",), "there is no module nobody"),
+        (("--tabel", "x.json", "p.py"), "there is no option --tabel"),
+        (("--table", "none.json", "none.py"), "there is no file none.py"),
+    ],
 )
-def test_what_is_not_there_is_one_line(program, said, run):
-    ended = run(program)
+def test_what_is_not_there_is_one_line(args, said, run):
+    ended = run(*args)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith(f"autotune: {said}")
     assert ended.stderr.count("\n") == 1

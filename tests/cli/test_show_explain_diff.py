@@ -131,7 +131,7 @@ def test_explain_what_is_in_use(own, monkeypatch):
 def test_explain_without_tables(shipped_tables):
     done = run("explain", PROBLEM)
     assert done.exit_code == 0
-    assert "no table is in use on this machine" in done.stdout
+    assert "there is no table to look in" in done.stdout
     assert f"next: autotune sweep --problem '{PROBLEM}'" in done.stderr
 
 

@@ -50,14 +50,30 @@ class TestSweep:
         assert "(simulated: a model of m5max, nothing was measured)" in done.stdout
         assert f"next: autotune export --from-csv {tmp_path / 'x.csv'}" in done.stderr
 
+    def test_closes_with_how_far_the_model_is_off(self, tmp_path):
+        done = run(*SWEEP, "--out", tmp_path / "x.csv")
+        assert "simulated evaluations alone; the model itself was off by 8 % in the median and 42 %" in done.stdout
+
     def test_the_same_seed_gives_the_same_rows(self, csv, tmp_path):
         again = tmp_path / "again.csv"
         run(*SWEEP, "--out", again, "--mlx", "0.31.1")
         assert again.read_text() == csv.read_text()
 
+    def test_without_noise_intervals_are_points_whatever_the_seed(self, tmp_path):
+        found = []
+        for seed in (1, 2):
+            path = tmp_path / f"{seed}.csv"
+            assert run(*SWEEP, "--out", path, "--noise", "0", "--seed", seed).exit_code == 0
+            found.append({(row.problem, row.route): row for row in results.read(path)})
+        one, two = found
+        assert all(row.low == row.high == row.speedup for row in one.values() if row.status == "ok")
+        for key in set(one) & set(two):
+            assert one[key].time_us == two[key].time_us
+
     def test_json(self, tmp_path):
         document = json.loads(run(*SWEEP, "--out", tmp_path / "x.csv", "--json").stdout)
         assert document["source"] == "simulated"
+        assert document["model_off"] == {"median": 0.08, "p90": 0.42}
         assert len(document["problems"]) == 2
 
     def test_record_writes_whole_spaces(self, tmp_path):
@@ -102,7 +118,10 @@ class TestSweep:
             ("--simulate", "--chip", "m5max", "--cores", "7"),
             ("--simulate", "--chip", "m5max", "--mlx", "0.1.0"),
             ("--simulate", "--chip", "m5max", "--storage", "sqlite:///x.db"),
+            ("--simulate", "--chip", "m5max", "--mlx", "0.32.1banana"),
+            ("--simulate", "--chip", "m5max", "--noise", "-1"),
             ("--mlx", "0.31.1"),
+            ("--noise", "0"),
         ],
     )
     def test_wrong_use(self, args):
@@ -119,6 +138,7 @@ class TestVersions:
         assert said in run(*asked).stdout
         model = json.loads(run(*asked, "--json").stdout)["model"]
         assert (model["mlx"], model["mlx_rules"]) == (version, "0.32.2")
+        assert "one-bit weights" in model["mlx_rules_beyond"]
         assert said in run(*SWEEP, "--out", tmp_path / "x.csv", "--mlx", version).stderr
 
     def test_a_known_one_stands_for_itself(self):
@@ -133,7 +153,7 @@ class TestNothingMeasuredIsLost:
         """Rows as a sweep on the chip itself would leave them."""
         path = tmp_path / "kept" / "m5max.csv"
         path.parent.mkdir()
-        path.write_text(csv.read_text().replace(",simulated\n", ",measured\n"))
+        path.write_text(csv.read_text().replace(",simulated,", ",measured,"))
         return path
 
     def refused(self, path, *args):
@@ -171,6 +191,24 @@ class TestNothingMeasuredIsLost:
 
 
 class TestExport:
+    def test_rows_of_both_sources_make_no_table(self, csv, tmp_path):
+        both = tmp_path / "both.csv"
+        lines = csv.read_text().splitlines(keepends=True)
+        both.write_text("".join(lines[:-1]) + lines[-1].replace(",simulated,", ",measured,"))
+        error = run("export", "--from-csv", both).exception
+        assert "simulated and measured" in str(error)
+        assert not both.with_suffix(".json").exists()
+
+    def test_diff_with_a_measured_table_is_wrong_use_and_no_regression(self, csv, tmp_path):
+        measured = tmp_path / "m5max.csv"
+        measured.write_text(csv.read_text().replace(",simulated,", ",measured,"))
+        for path in (csv, measured):
+            assert run("export", "--from-csv", path).exit_code == 0
+        one, two = csv.with_suffix(".json"), measured.with_suffix(".json")
+        assert exit_code("diff", one, two, "--fail-on", "slower") == USAGE
+        assert exit_code("diff", two, one, "--format", "markdown") == USAGE
+        assert exit_code("diff", one, one, "--fail-on", "slower") == 0
+
     def test_the_table_says_simulated(self, csv):
         done = run("export", "--from-csv", csv)
         assert done.exit_code == 0, done.exception
@@ -188,6 +226,17 @@ class TestExport:
         assert json.loads(run("check", path, "--json").stdout)["simulated"] == [str(path)]
         assert "Simulated at M=3" in run("explain", PROBLEM, "--table", path).stdout
 
+    def test_no_error_is_made_up(self, csv):
+        run("export", "--from-csv", csv)
+        asked = ("explain", PROBLEM, "--table", csv.with_suffix(".json"))
+        told = run(*asked).stdout
+        assert "not computed" in told
+        assert "float64" not in told
+        document = json.loads(run(*asked, "--json").stdout)
+        assert document["row"]["error"] is None
+        assert {(each["error"], each["stock_error"]) for each in document["measured"]} == {(None, None)}
+        assert {row.error for row in results.read(csv)} == {0.0}
+
 
 class TestExplain:
     def test_without_a_table_the_model_explains(self):
@@ -204,14 +253,27 @@ class TestExplain:
     def test_measured_times_stand_beside_the_model(self, csv, tmp_path):
         """Rows as a sweep on the chip itself would leave them."""
         measured = tmp_path / "m5max.csv"
-        measured.write_text(csv.read_text().replace(",simulated\n", ",measured\n"))
+        measured.write_text(csv.read_text().replace(",simulated,", ",measured,"))
         assert {row.source for row in results.read(measured)} == {"measured"}
         assert run("export", "--from-csv", measured).exit_code == 0
         done = run("explain", PROBLEM, "--table", measured.with_suffix(".json"), "--mlx", "0.31.1")
         assert "measured us" in done.stdout
         assert "Model of the Apple M5 Max (40 GPU cores" in done.stdout
         document = json.loads(run("explain", PROBLEM, "--table", measured.with_suffix(".json"), "--json").stdout)
-        assert [each["m"] for each in document["model"]["by_m"] if each["measured_us"]] == [3, 9]
+        beside = [each for each in document["model"]["by_m"] if each["measured_us"]]
+        assert [each["m"] for each in beside] == [3, 9]
+
+    def test_the_models_own_times_relabelled_as_measured_are_met(self, csv, tmp_path):
+        """What is left is the noise of a simulated evaluation, 1 %."""
+        measured = tmp_path / "m5max.csv"
+        measured.write_text(csv.read_text().replace(",simulated,", ",measured,"))
+        run("export", "--from-csv", measured)
+        asked = ("explain", PROBLEM, "--table", measured.with_suffix(".json"), "--mlx", "0.31.1", "--json")
+        beside = [each for each in json.loads(run(*asked).stdout)["model"]["by_m"] if each["measured_us"]]
+        assert len(beside) == 2
+        for each in beside:
+            assert each["expected_us"] == pytest.approx(each["measured_us"], rel=0.02)
+            assert each["predicted_us"] < 0.9 * each["measured_us"]
 
     def test_other_chips_have_no_model(self):
         assert json.loads(run("explain", PROBLEM, "--chip", "h100", "--json").stdout)["model"] is None

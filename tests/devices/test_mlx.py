@@ -204,6 +204,12 @@ class TestTime:
         one, many = (min(session.time(STOCK, calls) for _ in range(5)) for calls in (1, 40))
         assert many > 4 * one
 
+    def test_the_program_is_busy_for_a_while(self, device):
+        """A route of several ops keeps it busy longer than stock; nothing here depends on how much."""
+        session = device.open(Problem.parse("matmul M=3 N=64 K=64 f32 nt"), 0, "chained")
+        assert 0 < session.host(STOCK, 8) < 1
+        assert 0 < session.host(Route.parse("pad multiple=8 fill=zeros"), 8) < 1
+
     def test_an_unknown_load_is_refused(self, device):
         with pytest.raises(ValueError, match="overlapped"):
             device.open(Problem.parse("matmul M=5 N=64 K=128 f32 nt"), 12, "overlapped")

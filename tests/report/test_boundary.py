@@ -11,7 +11,7 @@ from rich.console import Console
 
 from autotune.report import boundary, tables
 from autotune.search.boundary import Boundary, Crossing, Sign
-from autotune.search.duel import Axis, Duel, Found
+from autotune.search.duel import Axis, Duel, Found, Tried
 from autotune.search.stats import Interval
 from report.builders import DENSE, H100, WIDE, problem
 
@@ -83,6 +83,20 @@ def test_the_text_has_every_duel_and_mlxs_own_limit():
     assert lines[1] == "matrix overtakes vector at M=3"
     assert "has 8 compiled in" in lines[2]
     assert [line.split()[0] for line in lines[5:]] == ["2", "3", "4"]
+
+
+def test_a_side_that_was_tried_in_part_is_said_to_be():
+    searched = replace(DUELS[0], tried=(Tried("qmm", 120, 722), Tried("qmv", 120, 1252)))
+    more = replace(DUELS[1], tried=(Tried("qmm", 120, 1714),))
+    made = found(Crossing(3, 2, 3, True), duels=(searched, more))
+    said = boundary.tried(made)
+    assert "120 of 722 to 1714 of qmm, 120 of 1252 of qmv" in said
+    assert said.startswith("not exact")
+    assert "10%" in said
+    assert said in [str(part) for part in boundary.text(made, NAMES, H100)]
+    assert boundary.document(made, NAMES, H100)["exact"] is False
+    assert boundary.tried(found()) == ""
+    assert boundary.document(found(), NAMES, H100)["exact"] is True
 
 
 def test_cells():

@@ -2,13 +2,17 @@
 
 import json
 from dataclasses import replace
+from statistics import median
 
 import pytest
 from rich.console import Console
 
 from autotune.devices.simulated import chip
+from autotune.devices.simulated.device import SimulatedDevice
+from autotune.kernels import STOCK
 from autotune.problem import Problem
 from autotune.report import bounds, bounds_plot, bounds_text, tables
+from autotune.search.measure import EFFORTS, Meter
 from report.builders import timed
 
 FAMILY = "quantized_matmul N=13824 K=5120 f16 affine-b4-g64 nt"
@@ -17,7 +21,7 @@ PROBLEM = Problem.parse(FAMILY.replace(" N", " M=3 N", 1))
 
 @pytest.fixture(scope="module")
 def account():
-    return bounds.bounds(PROBLEM, chip.get("m4pro"), "0.31.1", {3: 250e-6})
+    return bounds.bounds(PROBLEM, chip.get("m4pro"), "0.31.1", {3: bounds.Measured(250e-6, 0.01)})
 
 
 class TestBounds:
@@ -53,7 +57,27 @@ def test_only_measured_times_of_stock_in_the_family_count():
     rows = [timed(FAMILY, 3, "stock", 130, 130), timed(FAMILY, 4, "pad multiple=8 fill=zeros", 44, 130)]
     rows.append(replace(timed(FAMILY, 5, "stock", 130, 130), source="simulated"))
     rows.append(timed(FAMILY.replace("5120", "5184"), 6, "stock", 130, 130))
-    assert bounds.measured_by_m(rows, PROBLEM) == {3: pytest.approx(130e-6)}
+    assert bounds.measured_by_m(rows, PROBLEM) == {3: bounds.Measured(pytest.approx(130e-6), 0.01)}
+
+
+@pytest.mark.parametrize("effort", ["quick", "standard", "full"])
+@pytest.mark.parametrize(("m", "n", "k"), [(1, 256, 256), (3, 1024, 1024), (2, 13824, 5120), (512, 4096, 4096)])
+def test_what_the_model_itself_measured_is_met(effort, m, n, k):
+    """The link of a chain and the evaluation's share, on both sides of the comparison or on none."""
+    problem = Problem.parse(f"quantized_matmul M={m} N={n} K={k} f16 affine-b4-g64 nt")
+    of = chip.get("m4pro")
+    session = SimulatedDevice(of, "0.31.1", noise=0.0).open(problem, 0, "chained")
+    settings = EFFORTS[effort]
+    meter = Meter(session, settings)
+    comparison = meter.compare(STOCK)
+    meter.settle(comparison)
+    us = 1e6 * median(comparison.times)
+    row = timed(str(problem.family), m, "stock", us, us, rounds=settings.final)
+    known = bounds.measured_by_m([row], problem)
+    (at,) = (each for each in bounds.bounds(problem, of, "0.31.1", known).by_m if each.m == m)
+    assert at.measured == pytest.approx(row.time_us * 1e-6)
+    assert abs(at.off) < 1e-3
+    assert at.seconds < at.expected
 
 
 def test_the_document_is_json_and_says_that_it_is_simulated(account):

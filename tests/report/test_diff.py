@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from autotune.errors import TableError
+from autotune.errors import TableError, UsageError
 from autotune.report import diff
 from autotune.routing.neighbours import Bound
 from report.builders import DENSE, M5MAX, PAD, REPEAT, STOCK, WIDE, header, make, row
@@ -94,15 +94,22 @@ def test_the_next_step_is_the_loss():
 
 
 def test_what_makes_numbers_hard_to_compare_is_said():
-    other = make({WIDE: [row(1, 2, mlx="0.31.0")]}, header(M5MAX, source="simulated", load="queued"))
+    other = make({WIDE: [row(1, 2, mlx="0.31.0")]}, header(M5MAX, load="queued"))
     notes = diff.diff(other, NEW).notes
     for expected in (
         "not the same chip: Apple M5 Max",
-        "not the same source: simulated, then",
         "not the same load",
         "MLX 0.31.0, then",
     ):
         assert any(expected in note for note in notes)
+
+
+def test_measured_and_simulated_tables_are_not_compared():
+    simulated = replace(OLD, header=header(source="simulated"), path="simulated.json")
+    for a, b in ((simulated, NEW), (NEW, simulated)):
+        with pytest.raises(UsageError, match=r"simulated\.json is simulated"):
+            diff.diff(a, b)
+    assert diff.diff(simulated, simulated).changes
 
 
 def test_markdown_is_a_table_for_a_pull_request():

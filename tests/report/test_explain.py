@@ -326,7 +326,7 @@ def test_without_a_table_the_files_say_why():
     files = [tables.Standing("a.json", (), "it is for cuda, this device is cpu")]
     found = explain(problem(WIDE, 3), None, files=files)
     text = _text(found)
-    assert "no table is in use on this machine" in text
+    assert "there is no table to look in" in text
     assert "a.json: it is for cuda, this device is cpu" in text
     assert explain_text.next_step(found).startswith("autotune sweep --problem 'quantized_matmul M=3")
     assert document(found)["table"] is None

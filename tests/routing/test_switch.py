@@ -124,3 +124,13 @@ def test_disable_puts_the_transformations_back(kernel):
     assert all(getattr(mx, name) is not before[name] for name in before)
     autotune.disable()
     assert all(getattr(mx, name) is before[name] for name in before)
+
+
+def test_compiled_functions_keep_their_names(kernel):
+    def named(x):
+        """Says something."""
+        return x
+
+    autotune.enable(inference=True)
+    for made in (mx.compile(named), mx.compile(named, shapeless=True)):
+        assert (made.__name__, made.__doc__) == ("named", "Says something.")

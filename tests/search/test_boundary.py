@@ -85,6 +85,12 @@ class TestFind:
         assert (found.limit.at, found.limit.low, found.limit.high) == (22, 20, 22)
         assert all(m % 2 == 0 for m in asked)
 
+    def test_a_gap_of_a_thousand_million_takes_no_longer(self):
+        compare, asked = clean(123_456_789, 2 * 10**9)
+        assert find(compare, 1, 10**9).limit.at == 123_456_789
+        assert len(asked) <= 32
+        assert find(clean(5, 2 * 10**9)[0], 1, 10**9, usable=lambda m: False).crossings[0].high == 10**9
+
     def test_no_sign_does_not_steer(self):
         found = find(lambda m: Sign((1 if m >= 21 else -1) if m % 2 == 0 else 0, m % 2 == 0), 2, 64, checks=4)
         assert [(each.at, each.low, each.high) for each in found.crossings] == [(22, 20, 22)]
@@ -122,6 +128,29 @@ class TestSign:
         rng = random.Random(1)
         clear = sum(sign(lambda: rng.gauss(0, 0.03)).clear for _ in range(2000))
         assert clear / 2000 < boundary.ERROR
+
+    def test_its_interval_is_clear_where_it_is(self):
+        rng = random.Random(3)
+        for _ in range(300):
+            seen, mean, allowed = [], rng.gauss(0, 0.03), (rng.choice([0.0, 0.03]), rng.choice([0.0, 0.03]))
+
+            def rounds(seen=seen, mean=mean):
+                seen.append(rng.gauss(mean, 0.02))
+                return seen[-1]
+
+            found = sign(rounds, *allowed)
+            held = boundary.bounds(seen, *allowed)
+            assert found.clear == (not held.low <= 1 <= held.high)
+
+    def test_what_is_clearly_within_an_allowance_takes_few_rounds(self):
+        asked = []
+
+        def rounds():
+            asked.append(1)
+            return 0.01 + 0.001 * (len(asked) % 3)
+
+        assert sign(rounds, 0.03, 0.0) == Sign(1, False)
+        assert len(asked) == LEAST
 
     def test_silence_is_clear(self):
         assert sign(lambda: 0.01) == Sign(1, True)

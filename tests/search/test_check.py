@@ -79,6 +79,13 @@ class TestClean:
         path.with_suffix(".csv").write_text(results.dumps(rows), "utf-8")
         assert check(path) == []
 
+    def test_also_where_it_was_made_for_programs_that_wait_for_the_gpu(self, path):
+        rows = [replace(row, host_us=1e6) for row in ROWS]
+        path.with_suffix(".csv").write_text(results.dumps(rows), "utf-8")
+        table.save(export.derive(rows, gpu_bound=True), path)
+        assert check(path) == []
+        assert table.dumps(export.derive(rows)) != path.read_text("utf-8")
+
     def test_also_a_table_from_before_there_were_bounds(self, path):
         old = table.load(path)
         table.save(replace(old, header=replace(old.header, neighbours=None)), path)

@@ -114,6 +114,25 @@ class TestTies:
         before = derive([stock(3), row(3, PAD, 2.0)])
         assert one(row(3, PAD, 1.7, 0.1), row(3, REPEAT, 2.0, 0.1), incumbent=before) == REPEAT
 
+    def test_an_incumbent_goes_only_where_the_intervals_are_apart(self):
+        """By a hundredth: rounds of two sessions share the luck of these."""
+        before = derive([stock(3), row(3, PAD, 2.0)])
+        assert (
+            one(row(3, PAD, 1.95, low=1.93, high=1.97), row(3, REPEAT, 2.0, low=1.98, high=2.02), incumbent=before)
+            == PAD
+        )
+        assert (
+            one(row(3, PAD, 1.93, low=1.91, high=1.95), row(3, REPEAT, 2.0, low=1.98, high=2.02), incumbent=before)
+            == REPEAT
+        )
+
+    def test_a_tie_goes_to_what_ties_at_the_most_problems_of_the_class(self):
+        other = WIDE.replace("13824", "6912")
+        tied = [stock(3), row(3, PAD, 2.0, 0.1), row(3, REPEAT, 2.02, 0.1)]
+        assert routes(tied) == [(3, 3, REPEAT)]
+        rows = [*tied, stock(3, family=other), row(3, PAD, 1.5, family=other)]
+        assert [str(each.route) for each in derive(rows).rows(WIDE)] == [PAD]
+
     def test_an_incumbent_keeps_its_own_evidence(self):
         rows = [stock(3), row(3, PAD, 1.95, 0.1), row(3, REPEAT, 2.0, 0.1)]
         (found,) = derive(rows, derive([stock(3), row(3, PAD, 2.0)])).rows(WIDE)
@@ -344,12 +363,15 @@ class TestRefused:
 
     @pytest.mark.parametrize(
         "other",
-        [{"chip": "h200"}, {"cores": 114}, {"device_name": "NVIDIA H100 PCIe"}, {"nax": True}, {"load": "queued"},
-         {"source": "simulated"}],
-    )  # fmt: skip
+        [{"chip": "h200"}, {"cores": 114}, {"device_name": "NVIDIA H100 PCIe"}, {"nax": True}, {"load": "queued"}],
+    )
     def test_rows_of_two_machines_or_loads(self, other):
         with pytest.raises(AutotuneError, match="two machines or loads"):
             derive([stock(3), stock(4, **other)])
+
+    def test_measured_and_simulated_rows(self):
+        with pytest.raises(AutotuneError, match="measured and simulated"):
+            derive([stock(3), stock(4, source="simulated")])
 
     def test_another_os_or_mlx_is_the_same_machine(self):
         rows = [stock(3), row(3, PAD, 2.0, mlx="0.31.0", os="Linux 6.1"), stock(4), row(4, REPEAT, 2.0, mlx="0.32.4")]
@@ -359,3 +381,21 @@ class TestRefused:
 
 def test_the_bounds_of_the_rule():
     assert (export.MARGIN, export.NEARLY, export.LEAST_ROUNDS, export.GAP) == (0.03, 0.05, 5, 2.0)
+
+
+class TestHost:
+    """Stock takes 100 us in these rows: a speedup of 1.25 saves 20."""
+
+    @pytest.mark.parametrize(("costs", "route"), [(0.0, PAD), (19.9, PAD), (20.1, STOCK)])
+    def test_a_route_has_to_save_more_than_its_call_costs(self, costs, route):
+        assert one(row(3, PAD, 1.25, host_us=costs)) == route
+
+    def test_the_next_one_comes_up(self):
+        assert one(row(3, PAD, 1.25, host_us=50.0), row(3, REPEAT, 1.2, host_us=1.0)) == REPEAT
+
+    def test_a_table_for_programs_that_wait_for_the_gpu_has_it_all_the_same(self):
+        rows = [stock(3), row(3, PAD, 1.25, host_us=50.0)]
+        derived = derive(rows, gpu_bound=True)
+        assert derived.header.gpu_bound
+        assert routes(rows, gpu_bound=True) == [(3, 3, PAD)]
+        assert not derive(rows).header.gpu_bound

@@ -208,43 +208,6 @@ class TestBounds:
         assert found.regret * 1e4 == pytest.approx(round(found.regret * 1e4))
 
 
-class TestUntried:
-    def of(self, rows):
-        families = export.by_family(rows)
-        return generalize.untried(families, export.routes(families))
-
-    def test_is_what_the_rule_takes_and_nobody_measured(self):
-        rows = sweep(lambda n, k, m: {PAD: 2.0} if (n + k) // 512 % 2 else {CHUNK: 2.0})
-        wanted = self.of(rows)
-        assert len(wanted) == bound(rows).unmeasured > 0
-        known = {(each.problem, each.route) for each in rows}
-        assert all((str(problem), str(route)) not in known for problem, route in wanted)
-
-    def test_nothing_where_all_is_known(self):
-        assert self.of(sweep(lambda n, k, m: {PAD: 2.0, CHUNK: 1.5})) == []
-
-    def test_what_failed_is_known(self):
-        rows = sweep(lambda n, k, m: {PAD: 2.0} if (n + k) // 512 % 2 else {CHUNK: 2.0})
-        failed = [
-            replace(row(text, m, route, 0.0), status=FAILED, speedup=0.0, low=0.0, high=0.0)
-            for problem, route in self.of(rows)
-            for text, m, route in [(str(problem.family), problem.m, str(route))]
-        ]
-        assert self.of(rows + failed) == []
-        assert bound(rows + failed).unmeasured == bound(rows).unmeasured
-
-    def test_nothing_where_a_kernel_is_searched(self, monkeypatch):
-        rows = sweep(lambda n, k, m: {PAD: 2.0} if (n + k) // 512 % 2 else {CHUNK: 2.0})
-        assert self.of(rows)
-        monkeypatch.setattr(KERNELS["pad"], "searched", True)
-        assert self.of(rows) == []
-
-    def test_nothing_where_there_are_too_few_shapes_anyway(self):
-        rows = sweep(lambda n, k, m: {PAD: 2.0} if (n + k) // 512 % 2 else {CHUNK: 2.0}, sides=SIDES[:4])
-        assert 0 < bound(rows).shapes < LEAST_SHAPES
-        assert self.of(rows) == []
-
-
 def test_the_router_follows_the_rule_that_was_measured(tmp_path):
     """What the exporter compares is what a look-up of a left-out shape gives, M by M."""
     rng = random.Random(11)

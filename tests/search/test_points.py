@@ -89,17 +89,13 @@ class TestPoints:
         assert self.points.find({"bm": 48, "split": 1, "fill": "zeros", "one": 7}) is None
         assert self.points.find({"bm": 16}) is None
         assert enumerate_points({"a": []}).find({"a": 1}) is None
+        assert self.points.keep([]).find(self.points.config(0)) is None
 
     def test_neighbours_differ_in_one_parameter(self):
         every = configs(self.points)
         for number, own in enumerate(every):
             differing = {other for other, config in enumerate(every) if sum(a != b for a, b in zip(own, config)) == 1}
             assert set(self.points.neighbours(number)) == differing
-
-    def test_adjacent_ones_are_a_step_away(self):
-        number = self.points.find({"bm": 16, "split": 2, "fill": "zeros", "one": 7})
-        found = {tuple(self.points.config(each).values()) for each in self.points.adjacent(number)}
-        assert found == {(32, 2, "zeros", 7), (16, 1, "zeros", 7), (16, 4, "zeros", 7), (16, 2, "repeat", 7)}
 
     def test_a_part_of_the_set_has_numbers_of_its_own(self):
         part = self.points.keep([5, 2])

@@ -145,6 +145,22 @@ class TestSearch:
         assert search(POINTS, COSTS, 12, problem=(1.0,), known=known)[0] == search(POINTS, COSTS, 12)[0]
 
 
+class TestCost:
+    def test_known_costs_give_way_to_the_sets_own(self, monkeypatch):
+        """What a fit and a prediction rest on is bounded, however much is known and told."""
+        sizes, rests = [], []
+        fit, process = portfolio.ranking.fit, portfolio.ranking.Ranking
+        monkeypatch.setattr(portfolio, "FITTED", 30)
+        monkeypatch.setattr(portfolio, "RESTED", 50)
+        monkeypatch.setattr(portfolio.ranking, "fit", lambda x, *rest: sizes.append(len(x)) or fit(x, *rest))
+        monkeypatch.setattr(portfolio.ranking, "Ranking", lambda x, *rest: rests.append(len(x)) or process(x, *rest))
+        known = [Known(POINTS.config(number), (0.5,), 1.0 + number) for number in range(60)]
+        search(POINTS, COSTS, 80, problem=(0.0,), known=known)
+        assert max(sizes) == 30
+        assert max(rests) == 50
+        assert min(sizes) >= 25  # the best and the newest may be the same
+
+
 class TestArbitration:
     def test_a_strategy_that_pays_gets_more_turns(self):
         found = Portfolio(POINTS, seed=3)
@@ -162,3 +178,14 @@ class TestArbitration:
         found.tell(index, COSTS.min() / 2)
         for strategy, (paid, turns) in enumerate(found._paid):
             assert (paid > before[strategy][0], turns > before[strategy][1]) == (strategy == turn, strategy == turn)
+
+    def test_a_seeds_success_is_nobodys(self):
+        """With known costs a strategy is asked from the start, so that every told cost would count."""
+        known = [Known(POINTS.config(number), (0.5,), 2.0 + number) for number in range(20)]
+        found = Portfolio(POINTS, seeds=[7, 3, 5], problem=(0.0,), known=known)
+        before = [list(each) for each in found._paid]
+        for cost in (3.0, 2.0, 1.0):
+            found.tell(found.propose(), cost)
+        assert found._paid == before
+        found.tell(found.propose(), 0.5)
+        assert found._paid != before

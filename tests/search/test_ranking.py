@@ -41,6 +41,25 @@ class TestScores:
         assert np.allclose(ranking.scores(np.array(costs)), 0)
 
 
+class TestBest:
+    @pytest.mark.parametrize("count", [5, 60])
+    def test_is_where_the_expected_improvement_is_largest(self, count):
+        """More points than are predicted at a time, and a bound that rules most of them out."""
+        x, y = observed(count, noise=0.1, seed=count)
+        process = ranking.Ranking(x, y, ranking.fit(x, y, GROUPS, LENGTHS))
+        points = np.random.default_rng(count).random((5 * ranking.CHUNK + 7, 2))
+        worth = ranking.expected_improvement(*process.predict(points), y.min())
+        assert worth[process.best(points, y.min())] == pytest.approx(worth.max(), rel=1e-4)
+
+    def test_does_not_look_at_what_cannot_be_better(self, monkeypatch):
+        x, y = observed(60)
+        process = ranking.Ranking(x, y, ranking.fit(x, y, GROUPS, LENGTHS))
+        looked, deviation = [], process._deviation
+        monkeypatch.setattr(process, "_deviation", lambda rows: looked.append(len(rows)) or deviation(rows))
+        process.best(np.random.default_rng(1).random((10 * ranking.CHUNK, 2)), y.min())
+        assert sum(looked) <= 5 * ranking.CHUNK
+
+
 class TestFit:
     def test_a_coordinate_that_does_nothing_drops_out(self):
         scales = ranking.fit(*observed(60), GROUPS, LENGTHS)

@@ -5,12 +5,13 @@ import pytest
 from report.builders import PAD, WIDE, refused, timed
 
 from autotune.errors import AutotuneError
+from autotune.kernels import Route
 from autotune.search import record, recorded
 from autotune.search.results import FAILED, INACCURATE
 
 ROWS = [
     timed(WIDE, 3, "stock", 100, 100),
-    timed(WIDE, 3, PAD, 100, 50),
+    timed(WIDE, 3, PAD, 50, 100),
     refused(WIDE, 3, "pad multiple=16 fill=zeros", INACCURATE, "wrong"),
     refused(WIDE, 3, "chunk rows=2", FAILED, "raised"),
     timed(WIDE, 4, "chunk rows=2", 100, 70),
@@ -36,7 +37,7 @@ def test_the_benchmark_reads_what_is_written(tmp_path):
     own = {row.route: row for row in ROWS[:3]}
     assert costs[16] == math.inf
     (time,) = [cost for cost in costs.values() if cost < math.inf]
-    assert time == pytest.approx(own[PAD].time_us / 1e3)
+    assert time == pytest.approx(own[PAD].time_us / 1e3, rel=1e-3)
     assert space.about["chip"] == ROWS[0].chip
     assert space.about["problem"] == ROWS[0].problem
 
@@ -53,3 +54,25 @@ def test_a_folder_that_cannot_be_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(AutotuneError, match="file cannot be written"):
         record.write(ROWS, tmp_path / "file")
+
+
+def test_a_time_is_stocks_median_over_the_paired_speedup():
+    """Stock took 100 us when one was measured and 120 us when the other was, which took as long by the clock."""
+    rows = [timed(WIDE, 3, "chunk rows=1", 50, 100), timed(WIDE, 3, "chunk rows=2", 50, 120)]
+    (text,) = record.files(rows).values()
+    content = json.loads(text)
+    ms = {each["configuration"]["rows"]: each["measurements"][0]["value"] for each in content["results"]}
+    assert ms[1] == pytest.approx(0.110 / 2, rel=1e-3)
+    assert ms[2] == pytest.approx(0.110 / 2.4, rel=1e-3)
+    assert content["metadata"]["time"] == record.TIME
+    assert content["metadata"]["rounds"] == [8, 8]
+
+
+def test_rounds_that_are_at_hand_are_written():
+    row = timed(WIDE, 3, "chunk rows=1", 50, 100)
+    rounds = {Route.parse(row.route): record.Rounds((1e-4, 3e-4), (math.log(2), math.log(3)), "2026-11-21T10:00:00Z")}
+    (text,) = record.files([row], rounds).values()
+    (result,) = json.loads(text)["results"]
+    assert result["times"]["runtimes"] == pytest.approx([0.1, 0.2 / 3], rel=1e-5)
+    assert result["measurements"][0]["value"] == pytest.approx(0.2 / math.sqrt(6), rel=1e-5)
+    assert result["timestamp"] == "2026-11-21T10:00:00Z"

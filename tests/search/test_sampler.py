@@ -1,4 +1,5 @@
 import math
+import time
 
 import optuna
 import pytest
@@ -157,6 +158,12 @@ class TestSearching:
         first = suggest(trials[0], choices_of(routes))
         assert suggest(study.ask(), choices_of(routes)) != first
 
+    def test_two_that_were_not_asked_for_their_routes_get_different_ones(self):
+        study = study_in(InMemoryStorage())
+        study.sampler = LegalSetSampler(SOME)
+        trials = [study.ask(), study.ask()]
+        assert len({suggest(trial, choices_of(SOME)) for trial in trials}) == 2
+
     def test_kernels_take_turns_and_the_fastest_gets_more(self):
         problem = Problem.parse("matmul M=4 N=512 K=512 f16 nt")
         gemv = [route for route in space.legal_routes(problem, "metal", ["gemv"]) if route != STOCK]
@@ -202,6 +209,36 @@ class TestOptuna:
         assert study.best_params == {"kernel": "pad", "pad.multiple": 33, "pad.fill": "repeat"}
         assert len(study.trials) == len(ROUTES)
         assert {route_of(trial) for trial in study.trials} == set(ROUTES)
+
+    def test_optimize_ends_when_all_is_dealt(self, storage):
+        study = study_in(storage)
+        study.sampler = LegalSetSampler(SOME)
+        study.optimize(lambda trial: 1.0 + (suggest(trial, choices_of(SOME)) == STOCK), n_trials=len(SOME) + 5)
+        done = [route_of(trial) for trial in study.get_trials(states=(TrialState.COMPLETE,))]
+        assert sorted(map(str, done)) == sorted(map(str, SOME))
+        assert all(trial.state.is_finished() for trial in study.trials)
+        assert len(study.trials) == len(SOME) + 1
+
+    def test_eight_threads_get_different_routes(self):
+        study, routes = study_in(InMemoryStorage()), [*WHOLE, *SEARCHED[::40]]
+        study.sampler = LegalSetSampler(routes, searched=10)
+
+        def cost(trial):
+            time.sleep(0.001)
+            return 1.0 + len(str(suggest(trial, choices_of(routes))))
+
+        study.optimize(cost, n_trials=len(routes) + 20, n_jobs=8)
+        done = [route_of(trial) for trial in study.get_trials(states=(TrialState.COMPLETE,))]
+        assert len(done) == len(set(done)) == len(WHOLE) + 10
+        assert all(trial.state.is_finished() for trial in study.trials)
+
+    def test_asking_where_nothing_is_left_closes_the_trial(self, storage):
+        study = study_in(storage)
+        dealt(study, len(SOME))
+        with pytest.raises(Exhausted):
+            study.ask()
+        assert study.trials[-1].state == TrialState.FAIL
+        assert study.trials[-1].user_attrs[IN_VAIN]
 
     def test_parameters_are_columns_of_its_data_frame(self, storage):
         study = study_in(storage)

@@ -3,7 +3,10 @@ import random
 
 import pytest
 
-from autotune.search.sequential import ERROR, LEAST_DEGREES, Noise, Rival, slower
+from autotune.kernels import STOCK, Route
+from autotune.search.measure import EFFORTS, Meter
+from autotune.search.sequential import ERROR, LEAST_DEGREES, Noise, Rival, luck, rival, slower
+from autotune.search.stats import NONE
 
 LOOKS = 2
 
@@ -56,6 +59,65 @@ class TestErrorRate:
                     lost += 1
                     break
         assert lost / 1000 < ERROR
+
+
+class TestSelection:
+    """The rival as a sweep picks it: the third of all that were measured so far, which had luck."""
+
+    @staticmethod
+    def dropped(effort, truths, seed, noise=0.01):
+        """Of the routes that are as fast as the rival or faster in truth, how many were dropped, and how many there
+        were; ``truths`` are seconds of a call."""
+        rng = random.Random(seed)
+        routes = [Route.of("chunk", {"rows": number + 1}) for number in range(len(truths))]
+        seconds = dict(zip(routes, truths))
+
+        class Session:
+            def time(self, route, calls):
+                return calls * seconds.get(route, 1.0) * math.exp(rng.gauss(0, noise))
+
+        meter = Meter(Session(), effort, lambda seconds: None)
+        meter.settle(meter.compare(STOCK))
+        left, best, dropped, asked = {}, NONE, 0, 0
+        for number, route in enumerate(rng.sample(routes, len(routes))):
+            held = rival([(mean, rounds) for mean, rounds in left.values()], 3, number)
+            place = sorted(left, key=lambda each: -left[each][0])[2] if held else None
+            comparison, lost = meter.screen(route, best, held)
+            if held and seconds[route] <= seconds[place]:
+                dropped, asked = dropped + lost, asked + 1
+            if not lost:
+                left[route] = math.log(comparison.interval.value), len(comparison.ratios)
+                best = max(best, comparison.interval, key=lambda each: each.value)
+        return dropped, asked
+
+    @pytest.mark.parametrize(("effort", "sweeps"), [("quick", 150), ("standard", 30), ("full", 6)])
+    @pytest.mark.parametrize("slower_share", [0.0, 0.9])
+    def test_an_equal_one_is_dropped_as_rarely_as_stated(self, effort, sweeps, slower_share):
+        """All routes equal, or a tenth of them and the others 15 % slower; without regard to the luck of the rival up
+        to 10 % were dropped, and never less than 1.6."""
+        found = EFFORTS[effort]
+        slower_ones = round(slower_share * found.searched)
+        truths = [1.0] * (found.searched - slower_ones) + [1.15] * slower_ones
+        counts = [self.dropped(found, truths, f"{effort} {seed}") for seed in range(sweeps)]
+        dropped, asked = map(sum, zip(*counts))
+        assert asked > 400
+        assert dropped / asked < ERROR + 3 * math.sqrt(ERROR / asked)
+
+    def test_what_is_clearly_slower_still_gets_one_round(self):
+        """15 % slower than the third of 500, at noise of 1 %."""
+        noise = noise_of(random.Random(1), 0.01)
+        assert slower([-0.15 + 0.02], Rival(0.025, 4, 500), noise, 3)
+
+    def test_luck_is_that_of_the_highest_of_so_many(self):
+        rng = random.Random(1)
+        assert luck(1) == pytest.approx(0, abs=1e-12)
+        for count in (3, 20, 100):
+            seen = [max(rng.gauss(0, 1) for _ in range(count)) for _ in range(2000)]
+            assert luck(count) == pytest.approx(sum(seen) / len(seen), abs=0.06)
+
+    def test_is_the_last_place_and_none_while_there_are_too_few(self):
+        assert rival([(0.1, 2), (0.3, 4)], 3, 5) is None
+        assert rival([(0.1, 2), (0.3, 4), (0.2, 3), (0.0, 1)], 3, 9) == Rival(0.1, 2, 9)
 
 
 class TestPower:

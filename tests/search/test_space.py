@@ -76,13 +76,6 @@ class TestLegalSet:
                 if kernel.accepts(problem, config):
                     assert (kernel.name, kernel.same(problem, config)) in work
 
-    @pytest.mark.parametrize("problem", PROBLEMS, ids=str)
-    def test_its_indexed_form_has_the_same_configs(self, problem):
-        for kernel in kernels.KERNELS.values():
-            if problem.op in kernel.ops:
-                routes, points = space.legal_set(kernel, problem, "metal"), space.legal_points(kernel, problem, "metal")
-                assert [route.config for route in routes] == [points.config(number) for number in range(len(points))]
-
     def test_constraints_of_a_kernel_never_reject_what_is_legal(self):
         for problem, kernel in itertools.product(PROBLEMS, kernels.KERNELS.values()):
             constraints = list(kernel.constraints(problem))

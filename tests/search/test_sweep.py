@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import optuna
 import pytest
-from fakes import EXACT, MACHINE, FakeDevice
+from fakes import EXACT, MACHINE, FakeDevice, FakeSession
 from optuna.storages import InMemoryStorage
 
 from autotune import kernels
@@ -16,11 +16,13 @@ from autotune.devices.base import Accuracy, RouteFailed
 from autotune.kernels import STOCK, Route
 from autotune.problem import Problem
 from autotune.routing import table
-from autotune.search import export, generalize, space, studies
+from autotune.search import export, space, studies
+from autotune.search import sweep as sweep_module
 from autotune.search.measure import EFFORTS
 from autotune.search.results import FAILED, INACCURATE, OK, PRUNED, Origin
 from autotune.search.studies import ProblemStudy
 from autotune.search.sweep import Plan, Sweep
+from autotune.search.tuned import UNTUNED, Tuned
 
 ORIGIN = Origin.of("fake", MACHINE, "0.1.0", "chained")
 QUICK = EFFORTS["quick"]
@@ -69,7 +71,7 @@ class Lab:
     def __init__(self, opened):
         self.opened = opened
 
-    def sweep(self, seconds=None, problems=(PROBLEM,), log=None, stop=None, device=None, **options):
+    def sweep(self, seconds=None, problems=(PROBLEM,), log=None, stop=None, device=None, tuned=UNTUNED, **options):
         """Runs a sweep; ``options`` are the device's and the plan's. Returns its outcome and the device."""
         plan_options = {name: options.pop(name) for name in list(options) if name in Plan.__dataclass_fields__}
         device = device or FakeDevice(seconds or planted(**{PAD: 4e-4}), **options)
@@ -85,6 +87,7 @@ class Lab:
             clock=device.clock,
             today=lambda: "2026-01-31",
             sleep=device.sleep,
+            tuned=tuned,
         ).run()
         return outcome, device
 
@@ -637,81 +640,119 @@ def test_two_sweeps_of_one_machine_agree():
     assert agreeing >= 0.96 * len(problems)
 
 
-class TestNeighbours:
-    """25 shapes of one class at one M, each with a favourite of its own, and a search that tries that one alone."""
-
-    PROBLEMS = tuple(Problem("matmul", 9, 64 * n, 512 * k, "f16") for n in range(1, 6) for k in range(1, 6))
-    FEW = replace(QUICK, searched=1)
+class TestTables:
+    """What the chip's own table has is measured whatever else is, and stays unless something is clearly faster."""
 
     @staticmethod
-    def favourite(problem):
-        return f"chunk rows={(2, 4, 8)[(problem.n // 64 + problem.k // 512) % 3]}"
+    def table(route):
+        before = in_memory()
+        before.sweep(planted(**{route: 2e-4}))
+        return Tuned(before.table())
 
-    def seconds(self, problem, route):
-        return 4e-4 if str(route) == self.favourite(problem) else 9e-4 if route.kernel == "chunk" else 1e-3
+    def chosen(self, lab, tuned):
+        derived = export.derive(list(studies.all_rows(lab.opened())), tuned.own)
+        return [str(row.route) for row in derived.rows(str(PROBLEM.family))]
 
-    @pytest.fixture
-    def searched(self, monkeypatch):
-        """Searched, so that a sweep leaves routes out; the rule that such classes get no bound is put aside."""
-        monkeypatch.setattr(kernels.KERNELS["chunk"], "searched", True)
-        monkeypatch.setattr(generalize, "_searched", lambda *_: False)
-        monkeypatch.setattr(Sweep, "seeds", lambda _, problem: [Route.parse(self.favourite(problem))])
+    def test_its_route_comes_first(self, lab):
+        log = Log()
+        lab.sweep(log=log, tuned=self.table(CHUNK))
+        assert [row.route for row in log.results[:2]] == ["stock", CHUNK]
 
-    def sweep(self, lab, problems=PROBLEMS, **options):
-        """The outcome, the device, and the routes of neighbours that are still not known."""
-        outcome, device = lab.sweep(self.seconds, problems, effort=self.FEW, kernels=("chunk",), **options)
-        families = export.by_family([row for problem in problems for row in lab.rows(problem).values()])
-        return outcome, device, generalize.untried(families, export.routes(families))
+    def test_its_route_is_never_dropped_and_enters_the_play_off(self, lab):
+        lab.sweep(planted(**{PAD: 1e-4, CHUNK: 9e-3}), tuned=self.table(CHUNK))
+        row = lab.rows()[CHUNK]
+        assert (row.status, row.rounds) == (OK, QUICK.final)
+        assert lab.rows()[UPCAST].status == PRUNED
 
-    def test_their_routes_are_tried_at_the_end(self, lab, searched, monkeypatch):
-        with monkeypatch.context() as patch:
-            patch.setattr(Sweep, "_try_neighbours", lambda self: None)
-            assert len(self.sweep(lab)[2]) == len(self.PROBLEMS)
-        _, device, untried = self.sweep(lab)
-        assert untried == []
-        # Each session is of a problem that was done, and times stock and the neighbour's route alone.
-        assert {name for name, _, _ in device.opened} == set(map(str, self.PROBLEMS))
-        assert len({(name, route) for name, route, _ in device.timed if route != "stock"}) == len(self.PROBLEMS)
+    def test_it_stays_where_another_is_no_faster_for_certain(self, lab):
+        held = self.table(CHUNK)
+        device = FakeDevice(planted(**{PAD: 4e-4, CHUNK: 4.03e-4}), noise=0.005)
+        outcome, _ = lab.sweep(device=device, tuned=held)
+        assert self.chosen(lab, held) == [CHUNK]
+        assert str(outcome.done[0].chosen) == CHUNK
 
-    def test_and_not_again(self, lab, searched):
-        self.sweep(lab)
-        _, device, _ = self.sweep(lab)
+    def test_it_goes_where_another_is(self, lab):
+        held = self.table(CHUNK)
+        device = FakeDevice(planted(**{PAD: 4e-4, CHUNK: 4.3e-4}), noise=0.005)
+        outcome, _ = lab.sweep(device=device, tuned=held)
+        assert self.chosen(lab, held) == [PAD]
+        assert str(outcome.done[0].chosen) == PAD
+
+    def test_is_measured_where_a_study_is_done_without_it(self, lab):
+        """An earlier sweep dropped it, or kept it out of the play-off, when no table had it."""
+        lab.sweep(planted(**{PAD: 1e-4}))
+        assert lab.rows()[CHUNK].rounds < QUICK.final
+        lab.sweep(planted(**{PAD: 1e-4}), tuned=self.table(CHUNK))
+        assert (lab.rows()[CHUNK].status, lab.rows()[CHUNK].rounds) == (OK, QUICK.final)
+        _, device = lab.sweep(planted(**{PAD: 1e-4}), tuned=self.table(CHUNK))
         assert device.opened == []
 
-    def test_one_that_fails_is_known_then(self, lab, searched):
-        everywhere = {f"chunk rows={rows}": "raised" for rows in (2, 4, 8)}
-        outcome, _, untried = self.sweep(lab, failures={"chunk rows=2": "raised"})
-        assert untried == []
-        assert not outcome.failed
-        assert self.sweep(lab, failures=everywhere)[1].opened == []
+    def test_one_that_fails_is_not_tried_again(self, lab):
+        lab.sweep(failures={CHUNK: "raised"}, tuned=self.table(CHUNK))
+        assert lab.rows()[CHUNK].status == FAILED
+        assert lab.sweep(tuned=self.table(CHUNK))[1].opened == []
 
-    def test_four_shapes_get_none(self, lab, searched):
-        _, device, _ = self.sweep(lab, self.PROBLEMS[:4])
-        assert len({(name, route) for name, route, _ in device.timed if route != "stock"}) == 4
+    def test_of_kernels_that_are_not_asked_for_nothing_is_measured(self, lab):
+        lab.sweep(kernels=("pad",), tuned=self.table(CHUNK))
+        assert CHUNK not in lab.rows()
 
-    def test_a_stop_in_between_ends_the_sweep_and_the_next_one_goes_on(self, lab, searched):
-        log = Log(stop_after=3 * len(self.PROBLEMS) + 3)  # stock and the favourite, screened and played; three more
-        outcome, _, untried = self.sweep(lab, log=log)
-        assert outcome.stopped == "interrupted"
-        assert len(outcome.done) == len(self.PROBLEMS)
-        assert outcome.left == 0
-        assert 0 < outcome.untried <= len(self.PROBLEMS)
-        assert len(untried) in (outcome.untried - 1, outcome.untried)
-        again, _, untried = self.sweep(lab)
-        assert (again.stopped, again.untried, untried) == ("", 0, [])
+    def test_stock_in_the_table_changes_nothing(self, lab):
+        before = in_memory()
+        before.sweep(planted())
+        _, plain = in_memory().sweep()
+        _, device = lab.sweep(tuned=Tuned(before.table()))
+        assert device.timed == plain.timed
 
-    def test_a_session_that_does_not_open_costs_that_problem(self, lab, searched, monkeypatch):
-        with monkeypatch.context() as patch:
-            patch.setattr(Sweep, "_try_neighbours", lambda self: None)
-            self.sweep(lab)
-        closed = str(self.PROBLEMS[7])
-        _, _, untried = self.sweep(lab, failures={closed: "memory"}, fail_in=("open",))
-        assert [str(problem) for problem, _ in untried] == [closed]
 
+class TestNeighbours:
     def test_a_shape_starts_from_the_nearest_ones_winners(self, lab, monkeypatch):
+        problems = [Problem("matmul", 9, 64, k, "f16") for k in (512, 1024)]
         monkeypatch.setattr(kernels.KERNELS["chunk"], "searched", True)
         log = Log()
         options = {"effort": replace(QUICK, searched=3), "kernels": ("chunk",), "log": log}
-        lab.sweep(planted(**{"chunk rows=4": 4e-4}), self.PROBLEMS[:2], **options)
-        second = [event[2] for event in log.events if event[:2] == ("measured", str(self.PROBLEMS[1]))]
+        lab.sweep(planted(**{"chunk rows=4": 4e-4}), problems, **options)
+        second = [event[2] for event in log.events if event[:2] == ("measured", str(problems[1]))]
         assert second[:2] == ["stock", "chunk rows=4"]
+
+
+class TestHost:
+    """What a call costs the program, beside what it costs the device."""
+
+    GPU = replace(ORIGIN, backend="metal")
+
+    def swept(self, lab, monkeypatch, origin, **host):
+        monkeypatch.setitem(globals(), "ORIGIN", origin)
+        device = FakeDevice(planted(**{PAD: 4e-4}))
+        device.host = host
+        lab.sweep(device=device)
+        return lab.rows()
+
+    def test_is_measured_against_stocks_for_those_of_the_play_off(self, lab, monkeypatch):
+        rows = self.swept(lab, monkeypatch, self.GPU, stock=2e-6, pad=9e-6)
+        assert rows[PAD].host_us == pytest.approx(7.0)
+        assert rows["stock"].host_us == 0
+
+    def test_less_than_stocks_is_nothing(self, lab, monkeypatch):
+        assert self.swept(lab, monkeypatch, self.GPU, stock=9e-6, pad=2e-6)[PAD].host_us == 0
+
+    def test_decides_what_the_table_has(self, lab, monkeypatch):
+        self.swept(lab, monkeypatch, self.GPU, stock=0.0, pad=1.0)
+        assert {row["route"] for rows in lab.table().families.values() for row in rows} == {"stock"}
+
+    def test_is_no_question_on_a_cpu(self, lab, monkeypatch):
+        rows = self.swept(lab, monkeypatch, replace(ORIGIN, backend="cpu"), stock=0.0, pad=1.0)
+        assert rows[PAD].host_us == 0
+
+    def test_large_results_are_few_at_once(self, lab, monkeypatch):
+        monkeypatch.setattr(sweep_module, "HOST_BYTES", 3 * 4 * PROBLEM.n * (PROBLEM.m + PROBLEM.k))
+        monkeypatch.setitem(globals(), "ORIGIN", self.GPU)
+        device, asked = FakeDevice(planted(**{PAD: 4e-4})), []
+        monkeypatch.setattr(FakeSession, "host", lambda self, route, calls: asked.append(calls) or 0.0)
+        lab.sweep(device=device)
+        assert set(asked) == {3}
+
+    def test_a_route_that_fails_there_is_refused(self, lab, monkeypatch):
+        monkeypatch.setitem(globals(), "ORIGIN", self.GPU)
+        device = FakeDevice(planted(**{PAD: 4e-4}), failures={PAD: "crashed"}, fail_in=("host",))
+        lab.sweep(device=device)
+        assert lab.rows()[PAD].status == FAILED

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from autotune.errors import UsageError
-from autotune.stock_rules import standing_in
-from autotune.stock_rules.versions import parse
+from autotune.stock_rules import standing_in, versions
+from autotune.stock_rules.versions import parse, said
 
 from .calls import dense, quantized, stock, tile
 
@@ -18,6 +18,7 @@ from .calls import dense, quantized, stock, tile
         ("0.32", (0, 32, 0)),
         ("0.32.2.dev20260822+846d176", (0, 32, 2)),
         ("1.0.0rc1", (1, 0, 0)),
+        ("0.32.1.post2", (0, 32, 1)),
         ("0.29.0", (0, 29, 0)),
     ],
 )
@@ -25,7 +26,7 @@ def test_parse(text, version):
     assert parse(text) == version
 
 
-@pytest.mark.parametrize("text", ["", "main", "32", "v0.31.1"])
+@pytest.mark.parametrize("text", ["", "main", "32", "v0.31.1", "0.32.1banana", "0.32.", "0.32.1.4", "0.32.1 "])
 def test_what_is_no_version(text):
     with pytest.raises(UsageError, match="is no version of MLX"):
         parse(text)
@@ -40,6 +41,22 @@ def test_versions_before_the_oldest(text):
 @pytest.mark.parametrize(("asked", "answers"), [("0.31.1", "0.31.1"), ("0.32.2", "0.32.2"), ("0.33.0", "0.32.2")])
 def test_standing_in(asked, answers):
     assert standing_in(asked) == answers
+
+
+def test_what_is_known_of_versions_whose_routing_was_not_read():
+    assert said("0.32.2") == "0.32.2"
+    assert said("0.32.3") == "0.32.3, by the rules of 0.32.2"
+    for version in ("0.32.4", "9.9"):
+        assert said(version) == (
+            f"{version}, by the rules of 0.32.2 with 0.32.4's float32 partial sums of qmm_splitk and one-bit weights"
+        )
+
+
+def test_what_is_said_to_be_known_is_all_that_differs_from_the_newest_rules():
+    after = {name for name, since in vars(versions).items() if isinstance(since, tuple) and since > versions.NEWEST}
+    assert after == {"SPLITK_FLOAT32", "ONE_BIT"}
+    assert set(versions.BEYOND.values()) == {getattr(versions, name) for name in after}
+    assert len(versions.BEYOND) == len(after)
 
 
 def names(call: str, device: str, *versions: str) -> list[str]:

@@ -18,6 +18,9 @@ from .work import ARITHMETIC, BOUNDS, CACHE, LAUNCH, MEMORY, WAITING, Launch, Pa
 LOADS = ("chained", "queued", "evaluated")
 NEWEST = "0.32.2"
 """MLX whose rules are taken where none is named: the newest that :mod:`autotune.stock_rules` knows."""
+OFF = 0.08, 0.42
+"""How far the model is off on published times that it was not fitted to, on all chips: the median and the 90th
+percentile of relative errors (``benchmarks/simulator/run.py``; docs/simulated.md)."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
-from ...problem import DTYPES, Problem
+from ...problem import Problem
 from ...stock_rules import StockDevice, StockKernel, stock_kernel
 from ...stock_rules.kernel import LANES, NAX_UNIT
 from . import tiled, vector
@@ -79,5 +79,5 @@ def _tile(k: StockKernel, problem: Problem) -> tiled.Tile:
         staged_w=not nax or quantized,
         threadgroup_bytes=k.threadgroup_bytes,
         ragged=k.ragged,
-        partial_item=DTYPES[problem.dtype] if quantized else 4,
+        partial_item=k.partial_bytes // (k.split_k * problem.m * problem.n),
     )

@@ -49,7 +49,7 @@ class TestConstants:
         for value, unit, origin in origins.values():
             assert value > 0
             assert unit
-            assert origin.partition(":")[0] in ("fitted", "source", "assumed")
+            assert origin.partition(":")[0] in ("fitted", "fitted, mostly the prior", "source", "assumed")
 
     def test_unpacking_has_a_cost_for_every_mode(self):
         constants = chip.constants()

@@ -39,6 +39,12 @@ def test_noise_is_small_and_the_seeds():
     assert pstdev(times[0]) / mean == pytest.approx(NOISE, rel=0.3)
 
 
+def test_without_noise_the_seed_is_of_no_account():
+    device = SimulatedDevice(chip.get("m4pro"), noise=0.0)
+    times = {device.open(PROBLEM, seed, "chained").time(PAD, 50) for seed in range(5)}
+    assert len(times) == 1
+
+
 def test_every_route_is_as_right_as_stock():
     session = SimulatedDevice(chip.get("m4pro")).open(PROBLEM, 0, "chained")
     assert session.check(PAD) == session.check(STOCK)
@@ -48,6 +54,22 @@ def test_a_route_without_a_model_fails():
     session = SimulatedDevice(chip.get("m4pro")).open(PROBLEM, 0, "chained")
     with pytest.raises(RouteFailed, match="unknown kernel"):
         session.check(Route.parse("nonsense"))
+
+
+def test_a_route_that_the_chip_cannot_run_fails():
+    session = SimulatedDevice(chip.get("m4pro")).open(PROBLEM, 0, "chained")
+    with pytest.raises(RouteFailed, match="no neural accelerators"):
+        session.time(Route.parse("qmm_nax"), 1)
+
+
+@pytest.mark.parametrize("error", [KeyError("rows"), ZeroDivisionError(), TypeError("x")])
+def test_a_defect_of_the_model_is_no_failed_route(monkeypatch, error):
+    def predict(*_):
+        raise error
+
+    monkeypatch.setattr(model, "predict", predict)
+    with pytest.raises(type(error)):
+        SimulatedDevice(chip.get("m4pro")).open(PROBLEM, 0, "chained").check(PAD)
 
 
 def test_an_unknown_load_is_refused():

@@ -49,3 +49,14 @@ def test_a_deep_product_without_barriers_slows_down_up_to_a_limit():
     assert rate(8192) == pytest.approx(1.0)
     assert rate(16384) == pytest.approx(1 + drift / 2)
     assert rate(1 << 20) < 1 + drift
+
+
+@pytest.mark.parametrize(("version", "item"), [("0.32.2", 2), ("0.32.4", 4)])
+def test_partial_sums_of_qmm_have_the_bytes_that_the_rules_say(version, item):
+    """0.32.4 reduces float32 where versions before reduce the dtype of x."""
+    problem, of = Problem.parse("quantized_matmul M=16 N=2048 K=4096 f16 affine-b4-g64 nt"), chip.get("m3max")
+    kernel = stock.kernel(problem, of, version)
+    product_, *reductions = stock.launches(problem, of, version)
+    assert kernel.name == "qmm_splitk"
+    assert product_.written == kernel.split_k * 16 * 2048 * item == kernel.partial_bytes
+    assert all(each.other >= kernel.partial_bytes for each in reductions)
