@@ -8,7 +8,6 @@ import pytest
 from autotune.kernels import launch
 from autotune.kernels.program import Program
 
-
 PROGRAM = Program("p", ("sizes", "x"), ("y",), "", "y[0] = x[0];")
 
 
