@@ -164,8 +164,8 @@ def quantity(value: float) -> str:
 
 
 def speedup(interval: Interval) -> str:
-    """``2.91x [2.85, 2.97]``, ``38.6x [31.7, 47.2]``; a single round has no interval and says so, and so do two or three
-    whose interval spans more than a hundredfold."""
+    """``2.91x [2.85, 2.97]``, ``38.6x [31.7, 47.2]``; a single round has no interval and says so, as do a few
+    rounds whose interval spans more than a hundredfold."""
     places = 1 if interval.value >= 10 else 2 if interval.value >= 0.1 else 4
     value, low, high = (f"{each:.{places}f}" for each in (interval.value, interval.low, interval.high))
     if interval.low <= 0 or interval.high >= BOUNDLESS:
