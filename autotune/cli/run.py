@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
             peek(table)
         # A process of the program's own: its errors, exit code and signals are not this command's to handle.
-        words = [sys.executable, "-m", "autotune.program", str(table or ""), program, *(arguments or [])]
+        words = [sys.executable, "-m", "autotune.cli.program", str(table or ""), program, *(arguments or [])]
         os.execv(sys.executable, words)
 
 

@@ -1,4 +1,4 @@
-"""Runs a program with its MLX calls routed: ``python -m autotune.program TABLE PROGRAM ...`` (``autotune run``).
+"""Runs a program with its MLX calls routed: ``python -m autotune.cli.program TABLE PROGRAM ...`` (``autotune run``).
 
 TABLE is a path or empty. Routing is on before anything of the program is imported, so that what it takes out of
 ``mlx.core`` is what ``enable(inference=True)`` asks for.
@@ -10,7 +10,7 @@ import os
 import runpy
 import sys
 
-from .routing import switch
+from ..routing import switch
 
 
 def main() -> None:
