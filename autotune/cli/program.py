@@ -10,13 +10,18 @@ import os
 import runpy
 import sys
 
+from ..errors import AutotuneError
 from ..routing import switch
 
 
 def main() -> None:
     table, program, *arguments = sys.argv[1:]
     if table:
-        switch.use_table(table)
+        try:
+            switch.use_table(table)
+        except AutotuneError as error:
+            print(f"autotune: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
     switch.enable(inference=True)
     sys.argv = [program, *arguments]
     if program.endswith(".py"):
