@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Optional
 import typer
 
 from ..errors import OK, STALE, UsageError, unknown
+from . import sources
 from .output import JSON, emit, next_step, note
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def register(app: typer.Typer) -> None:
         files = _files(tables or [])
         findings = [finding for file in files for finding in findings_of(file, workload or [], mlx)]
         failed = [finding for finding in findings if finding.fails]
-        predicted = [file for file in files if _simulated(file)]
+        predicted = [file for file in files if "simulated" in sources.of_table(file)]
         if json or format == "json":
             tables_ = {"tables": [str(file) for file in files], "simulated": [str(file) for file in predicted]}
             emit({**tables_, "findings": [vars(finding) for finding in findings]})
@@ -78,17 +79,6 @@ def _files(given: list[Path]) -> list[Path]:
     if not files:
         note(f"no tables in {', '.join(str(path) for path in given)}")
     return list(dict.fromkeys(files))
-
-
-def _simulated(path: Path) -> bool:
-    """Whether the table says so in its header; what cannot be read says nothing, and is a finding."""
-    from ..errors import AutotuneError
-    from ..routing import table
-
-    try:
-        return table.load(path).header.source == "simulated"
-    except (AutotuneError, OSError, UnicodeDecodeError):
-        return False
 
 
 def _text(finding: Finding) -> str:

@@ -43,7 +43,12 @@ def register(app: typer.Typer) -> None:
 
         folder = out or (from_csv.parent if from_csv else paths.user_tables())
         rows, dropped = _rows(from_csv, chip, load, storage)
-        rows = _only(rows, workload or [], [kernels.kernel(name).name for name in without or []], m or [])
+        found, rows = rows, _only(rows, workload or [], [kernels.kernel(name).name for name in without or []], m or [])
+        if not rows and found:
+            raise AutotuneError(
+                "there are no results to export with --workload, --without and --m as they are",
+                "ask for less, or run autotune sweep with the same",
+            )
         if not rows:
             raise AutotuneError("there are no results to export", "run: autotune sweep")
         chip_id = rows[0].chip

@@ -25,12 +25,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Run a Python program with its MLX calls routed. It ends as the program does."""
         _demand(program)
-        if table:
-            from ..routing.table import peek
-
-            peek(table)
         # A process of the program's own: its errors, exit code and signals are not this command's to handle.
-        words = [sys.executable, "-m", "autotune.program", str(table or ""), program, *(arguments or [])]
+        words = [sys.executable, "-m", "autotune.cli.program", str(table or ""), program, *(arguments or [])]
         os.execv(sys.executable, words)
 
 

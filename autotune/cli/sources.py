@@ -13,7 +13,7 @@ def demand(path: Path, source: str) -> None:
     if path.is_dir():
         raise UsageError(f"{path} is a folder", "name a file")
     if path.exists():
-        there = _table(path) if path.suffix == ".json" else _rows(path)
+        there = of_table(path) if path.suffix == ".json" else _rows(path)
         if there - {source}:
             what = f"{' and '.join(sorted(there))} results" if there <= {"measured", "simulated"} else "something else"
             raise UsageError(
@@ -22,7 +22,8 @@ def demand(path: Path, source: str) -> None:
             )
 
 
-def _table(path: Path) -> set[str]:
+def of_table(path: Path) -> set[str]:
+    """What the table's header says, ``measured`` or ``simulated``; nothing where it cannot be read."""
     from ..routing import table
 
     try:

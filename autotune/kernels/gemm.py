@@ -108,15 +108,29 @@ class Gemm(Family):
         n, k, batch = b[-1], a[-1], math.prod(b[:-2])
         rows, split, simdgroups = math.prod(a[:-1]), int(config["split_k"]), wm * wn * wk
         m, shape = rows // batch, (*a[:-1], n)
-        first = Start(
-            _program(config, dtype, c is not None),
-            (m, n, k, batch, split, int(config["swizzle"])),
-            grid=(LANES * tiles(n, bn), simdgroups * tiles(m, bm), batch * split),
-            threadgroup=(LANES, simdgroups, 1),
-            shape=shape if split == 1 else (split, rows, n),
-            dtype=dtype if split == 1 else mx.float32,
-        )
-        return first, None if split == 1 else reduction(split, rows, shape, dtype, c is not None)
+        made, sizes = _program(config, dtype, c is not None), (m, n, k, batch, split, int(config["swizzle"]))
+        grid = (LANES * tiles(n, bn), simdgroups * tiles(m, bm), batch * split)
+        return in_slices(split, made, sizes, grid, simdgroups, rows, shape, dtype, c is not None)
+
+
+def in_slices(
+    split: int,
+    made: program.Program,
+    sizes: tuple[int, ...],
+    grid: program.Grid,
+    simdgroups: int,
+    rows: int,
+    shape: Shape,
+    dtype: mx.Dtype,
+    added: bool,
+) -> Starts:
+    """The launches of a tiled program that gives a result of that shape (..., N), of ``rows`` rows in all, and dtype:
+    itself or, with K in several slices, their float32 sums and a reduction. ``added`` is as for :func:`reduction`."""
+    threadgroup = (LANES, simdgroups, 1)
+    if split == 1:
+        return Start(made, sizes, grid, threadgroup, shape, dtype), None
+    partials = Start(made, sizes, grid, threadgroup, (split, rows, shape[-1]), mx.float32)
+    return partials, reduction(split, rows, shape, dtype, added)
 
 
 def reduction(split: int, rows: int, shape: Shape, dtype: mx.Dtype, added: bool) -> Start:

@@ -45,7 +45,6 @@ from ..problem import Problem
 from . import gemm, program
 from .base import Config, Parameter
 from .family import LANES, THREADS, TYPES, Family, Shape, Starts, tiles
-from .launch import Start
 
 DTYPES = ("f16", "bf16")
 SIDES = (16, 32)
@@ -113,15 +112,10 @@ class GemmNax(Family):
         epilogue = int(added and split == 1)
         constants = (*of_tiles(config, TYPES[dtype], TYPES[dtype]), ("EPILOGUE", epilogue))
         inputs = ("sizes", "a", "b", *(("factors", "c") if epilogue else ()))
-        first = Start(
-            program.program(GemmNax.texts, constants, inputs, ("y",), contiguous=False),
-            (m, n, k, batch, split, int(config["swizzle"]), int(config["bk"])),
-            grid=(LANES * tiles(n, int(config["bn"])), simdgroups * tiles(m, int(config["bm"])), batch * split),
-            threadgroup=(LANES, simdgroups, 1),
-            shape=shape if split == 1 else (split, rows, n),
-            dtype=dtype if split == 1 else mx.float32,
-        )
-        return first, None if split == 1 else gemm.reduction(split, rows, shape, dtype, added)
+        made = program.program(GemmNax.texts, constants, inputs, ("y",), contiguous=False)
+        sizes = (m, n, k, batch, split, int(config["swizzle"]), int(config["bk"]))
+        grid = (LANES * tiles(n, int(config["bn"])), simdgroups * tiles(m, int(config["bm"])), batch * split)
+        return gemm.in_slices(split, made, sizes, grid, simdgroups, rows, shape, dtype, added)
 
 
 def of_tiles(config: Config, a_type: str, b_type: str) -> program.Constants:

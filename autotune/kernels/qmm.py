@@ -36,7 +36,6 @@ from ..problem import Problem, Quantization
 from . import gemm, program
 from .base import Config, Parameter
 from .family import LANES, THREADGROUP_BYTES, TYPES, Family, Shape, Starts, of_packing, packed_inputs, tiles
-from .launch import Start
 
 PACKS = (32, 16, 8)
 """Weights that a thread can unpack at once; 32 of any bits are whole words."""
@@ -140,15 +139,9 @@ class Qmm(Family):
             ("PARTIALS", int(split > 1)),
             *of_packing(q),
         )
-        first = Start(
-            program.program(Qmm.texts, constants, packed_inputs(q), ("y",)),
-            (m, n, k, int(config["swizzle"])),
-            grid=(LANES * tiles(n, bn), simdgroups * tiles(m, bm), split),
-            threadgroup=(LANES, simdgroups, 1),
-            shape=shape if split == 1 else (split, m, n),
-            dtype=dtype if split == 1 else mx.float32,
-        )
-        return first, None if split == 1 else gemm.reduction(split, m, shape, dtype, False)
+        made, sizes = program.program(Qmm.texts, constants, packed_inputs(q), ("y",)), (m, n, k, int(config["swizzle"]))
+        grid = (LANES * tiles(n, bn), simdgroups * tiles(m, bm), split)
+        return gemm.in_slices(split, made, sizes, grid, simdgroups, m, shape, dtype, False)
 
 
 def threads(config: Config) -> int:

@@ -35,7 +35,6 @@ from . import gemm, program
 from .base import Config, Parameter
 from .family import LANES, THREADGROUP_BYTES, TYPES, Family, Shape, Starts, of_packing, packed_inputs, tiles
 from .gemm_nax import DTYPES, MOST_REGISTERS, GemmNax, constraints, of_tiles, registers, tiles_fit, worth_trying
-from .launch import Start
 
 PACKS = (32, 16, 8)
 """Weights that a thread can unpack at once; 32 of any bits are whole words."""
@@ -97,15 +96,9 @@ class QmmNax(Family):
             ("VALUES", pack(config, q.group_size)),
             *of_packing(q),
         )
-        first = Start(
-            program.program(QmmNax.texts, constants, packed_inputs(q), ("y",)),
-            (m, n, k, int(config["swizzle"])),
-            grid=(LANES * tiles(n, int(config["bn"])), simdgroups * tiles(m, int(config["bm"])), split),
-            threadgroup=(LANES, simdgroups, 1),
-            shape=shape if split == 1 else (split, m, n),
-            dtype=dtype if split == 1 else mx.float32,
-        )
-        return first, None if split == 1 else gemm.reduction(split, m, shape, dtype, False)
+        made = program.program(QmmNax.texts, constants, packed_inputs(q), ("y",))
+        grid = (LANES * tiles(n, int(config["bn"])), simdgroups * tiles(m, int(config["bm"])), split)
+        return gemm.in_slices(split, made, (m, n, k, int(config["swizzle"])), grid, simdgroups, m, shape, dtype, False)
 
 
 def pack(config: Config, group_size: int) -> int:

@@ -21,6 +21,8 @@ from ..search.stats import NONE, Interval
 
 BOUNDLESS = 1e6
 """The upper bound that results write for a single round, which bounds nothing."""
+EMPTY = 100
+"""Bounds that are further apart than this factor say nothing that a reader could use."""
 WIDE = 10_000
 """Columns to lay text out in where nobody looks at it on a terminal: no line is ever folded there."""
 LEVELS = {"valid": "green", "recheck": "yellow", "stale": "red"}
@@ -162,10 +164,13 @@ def quantity(value: float) -> str:
 
 
 def speedup(interval: Interval) -> str:
-    """``2.91x [2.85, 2.97]``, ``38.6x [31.7, 47.2]``; a single round has no interval and says so."""
+    """``2.91x [2.85, 2.97]``, ``38.6x [31.7, 47.2]``; a single round has no interval and says so, as do a few
+    rounds whose interval spans more than a hundredfold."""
     places = 1 if interval.value >= 10 else 2 if interval.value >= 0.1 else 4
     value, low, high = (f"{each:.{places}f}" for each in (interval.value, interval.low, interval.high))
-    return f"{value}x (one round)" if interval.low <= 0 or interval.high >= BOUNDLESS else f"{value}x [{low}, {high}]"
+    if interval.low <= 0 or interval.high >= BOUNDLESS:
+        return f"{value}x (one round)"
+    return f"{value}x (few rounds)" if interval.high > EMPTY * interval.low else f"{value}x [{low}, {high}]"
 
 
 def interval_of(first: int, last: int) -> str:

@@ -87,6 +87,17 @@ def test_routing_is_on_before_a_package_is_imported(run, tmp_path):
     assert (ended.returncode, ended.stdout) == (0, "True True\n"), ended.stderr
 
 
+def test_a_table_that_is_not_for_this_device_is_one_line(run, tmp_path, write_table):
+    (tmp_path / "program.py").write_text("print('ran')")
+    foreign = write_table({"matmul N=64 K=256 f32 nt": [(1, 7, "pad multiple=8 fill=zeros")]}, device_name="another")
+    for table, said in ((str(foreign), "is not used here"), ("none.json", "cannot be read")):
+        ended = run("--table", table, "program.py")
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr.startswith("autotune: ")
+        assert said in ended.stderr
+        assert ended.stderr.count("\n") == 1
+
+
 def test_a_package_that_cannot_be_imported_says_why(run, tmp_path):
     (tmp_path / "need").mkdir()
     (tmp_path / "need" / "__init__.py").write_text("import not_there_dep")

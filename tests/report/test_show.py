@@ -42,6 +42,7 @@ def test_a_speedup_is_written_with_its_interval():
     assert tables.speedup(Interval(2.912, 2.851, 2.969)) == "2.91x [2.85, 2.97]"
     assert tables.speedup(Interval(38.58, 31.74, 104.2)) == "38.6x [31.7, 104.2]"
     assert tables.speedup(Interval(0.33, 0.0, 1e6)) == "0.33x (one round)"
+    assert tables.speedup(Interval(0.741, 0.0114, 48.1)) == "0.74x (few rounds)"
 
 
 def test_words_for_lists_counts_and_intervals():

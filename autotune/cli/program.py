@@ -1,4 +1,4 @@
-"""Runs a program with its MLX calls routed: ``python -m autotune.program TABLE PROGRAM ...`` (``autotune run``).
+"""Runs a program with its MLX calls routed: ``python -m autotune.cli.program TABLE PROGRAM ...`` (``autotune run``).
 
 TABLE is a path or empty. Routing is on before anything of the program is imported, so that what it takes out of
 ``mlx.core`` is what ``enable(inference=True)`` asks for.
@@ -10,13 +10,18 @@ import os
 import runpy
 import sys
 
-from .routing import switch
+from ..errors import AutotuneError
+from ..routing import switch
 
 
 def main() -> None:
     table, program, *arguments = sys.argv[1:]
     if table:
-        switch.use_table(table)
+        try:
+            switch.use_table(table)
+        except AutotuneError as error:
+            print(f"autotune: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
     switch.enable(inference=True)
     sys.argv = [program, *arguments]
     if program.endswith(".py"):
