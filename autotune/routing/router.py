@@ -271,11 +271,11 @@ class Routers:
         warn_once(f"route {route} failed for {family} ({error}) and is not used again in this process")
 
     def _guarded(self, run: Op, bare: Op, stock: Op, family: Family, route: Route) -> Op:
-        def call(*args, **kwargs):
+        def call(*args, stream=None):
             try:
-                return (run if self._transforms else bare)(*args, **kwargs)
+                return (run if self._transforms else bare)(*args, stream=stream)
             except Exception as error:
-                out = stock(*args, **kwargs)
+                out = stock(*args, stream=stream)
                 self._retire(family, route, error)
                 self._notify()
                 return out
