@@ -51,7 +51,7 @@ class Start:
     evaluated, which is why routes are tried once before they are used (``family.probe``).
     """
 
-    __slots__ = ("_bound", "_sizes", "_values", "dtypes", "grid", "program", "shapes", "threadgroup")
+    __slots__ = ("_sizes", "_values", "bound", "dtypes", "grid", "program", "shapes", "threadgroup")
 
     def __init__(
         self,
@@ -65,15 +65,16 @@ class Start:
         self.program, self.grid, self.threadgroup = program, grid, threadgroup
         self.shapes, self.dtypes = (shape,), (dtype,)
         self._values, self._sizes = sizes, _sizes(*sizes)
-        self._bound: Optional[Bound] = None
+        self.bound: Optional[Bound] = None
+        """What :meth:`bind` made, from the first call on."""
 
     def __call__(self, *arrays: mx.array, stream: Any = None) -> mx.array:
         runner = _runner()
         if runner is not None:
             return runner(self.launch(arrays, stream))[0]
-        bound = self._bound
+        bound = self.bound
         if bound is None:
-            bound = self._bound = self.bind(arrays)
+            bound = self.bound = self.bind(arrays)
         return bound(arrays, stream)
 
     def launch(self, arrays: tuple[mx.array, ...], stream: Any = None) -> Launch:
@@ -85,6 +86,11 @@ class Start:
         """MLX's function with everything filled in but a call's arrays and its stream."""
         made = code(self.launch(arrays)) if _on_cuda() else None
         return _calling(kernel(self.program), self) if made is None else _calling_code(*handed_over(made), self)
+
+
+Shape = tuple[int, ...]
+Starts = tuple[Start, Optional[Start]]
+"""What a call launches: the kernel and, where that leaves partial sums, their reduction."""
 
 
 def _calling(mlx_kernel: Any, start: Start) -> Bound:
