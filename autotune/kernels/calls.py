@@ -106,10 +106,15 @@ class BareQuantized:
         return out if last is None else last(out, stream=stream)
 
     def ready(self, x: Shape, w: Shape) -> Optional[launch.Bound]:
-        """The launch of a call of these shapes that was made before, to be called with its arrays and a stream; None
-        where there are two."""
+        """The launch of a call of these shapes that was made before, to be called with its arrays and a stream."""
         first, last = self._starts(x, w)
-        return first.bound if last is None else None
+        product = first.bound
+        if last is None or product is None:
+            return product
+        reduction = last.bound
+        if reduction is None:
+            return None
+        return lambda arrays, stream: reduction((product(arrays, stream),), stream)
 
 
 def _quantized_op(bare: Op, q: Quantization, transposed: bool, rules: Rules) -> Op:

@@ -2,8 +2,8 @@
 
 A decoding step calls some hundred products with the same Python objects for weights each time. What a first call found
 out of them (shapes, dtypes, the route) holds until one of the objects changes, so later calls only ask whether these
-are the objects, and whether x has a shape and a dtype that was routed: half a microsecond instead of two, of the five
-that such a call takes (``benchmarks/launch.py``).
+are the objects, and whether x has a shape and a dtype that was routed: half a microsecond instead of two
+(``benchmarks/launch.py``).
 
 An array's object can change in place (``scales *= other`` may promote it), which its item size shows: no promotion
 keeps that of the floating dtypes here. Weights that anything else has become of are no operands of the op at all.

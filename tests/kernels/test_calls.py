@@ -68,11 +68,15 @@ class TestBare:
         seen = Right().bare(problem, {"shift": 0})(x, *packed, True, 64, 4, "affine")
         assert mx.array_equal(seen, expected)
 
-    def test_a_launch_made_before_is_ready(self):
-        first = SimpleNamespace(bound="bound")
-        ready = calls.BareQuantized(lambda x, w: (first, None) if x == (1, 8) else (first, first)).ready
-        assert ready((1, 8), (2, 1)) == "bound"
-        assert ready((2, 8), (2, 1)) is None
+    def test_launches_made_before_are_ready(self):
+        first = SimpleNamespace(bound=lambda arrays, stream: ("product", arrays, stream))
+        last = SimpleNamespace(bound=lambda arrays, stream: ("sum", arrays, stream))
+        fresh = SimpleNamespace(bound=None)
+        starts = {1: (first, None), 2: (first, last), 3: (fresh, None), 4: (fresh, last), 5: (first, fresh)}
+        ready = calls.BareQuantized(lambda x, w: starts[x[0]]).ready
+        assert ready((1, 8), (2, 1))("ab", None) == ("product", "ab", None)
+        assert ready((2, 8), (2, 1))("ab", None) == ("sum", (("product", "ab", None),), None)
+        assert [ready((rows, 8), (2, 1)) for rows in (3, 4, 5)] == [None] * 3
 
 
 def test_streams_that_are_named_do_not_pile_up():
