@@ -1,4 +1,5 @@
-"""Fixtures that all tests share: no user's tables, no warnings given before, and tables for this machine's CPU."""
+"""Fixtures that all tests share: no user's tables, no warnings given before, tables for this machine's CPU, and kernels
+that stay as they are."""
 
 from __future__ import annotations
 
@@ -9,13 +10,23 @@ from typing import Any
 import pytest
 from fakes import table_header, table_row
 
+from autotune import kernels
 from autotune.routing import ops, router, switch, table
 
 WriteTable = Callable[..., Path]
 
 
+@pytest.fixture
+def same_kernels() -> Iterator[None]:
+    """A test leaves the kernels as it found them, and in their order: in that order sweeps enumerate what they shuffle.
+    One that is taken out with ``monkeypatch.delitem`` comes back as the last."""
+    before = list(kernels.KERNELS.items())
+    yield
+    assert list(kernels.KERNELS.items()) == before
+
+
 @pytest.fixture(autouse=True)
-def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+def isolated(same_kernels: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """The user's data folder, empty and this test's own; routing in its first state before and after."""
     data = tmp_path / "data"
     monkeypatch.setenv("AUTOTUNE_DATA", str(data))

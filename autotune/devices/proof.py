@@ -19,7 +19,8 @@ import numpy as np
 
 from .. import kernels
 from ..kernels import STOCK, Kernel, Op, Route
-from ..kernels.family import DTYPES, Family
+from ..kernels.family import Family
+from ..kernels.program import DTYPES
 from .base import Accuracy
 from .bounds import ANYTHING, bound, shares
 from .cases import Case

@@ -14,8 +14,8 @@ from ..errors import AutotuneError
 from ..problem import Problem
 from . import launch
 from .base import Kernel, Route
-from .family import DTYPES, Family
-from .program import Launch
+from .family import Family
+from .program import DTYPES, Launch
 
 
 def compile_ahead(kernels: dict[str, Kernel], wanted: Iterable[tuple[Problem, Route]]) -> None:

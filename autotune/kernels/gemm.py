@@ -33,8 +33,8 @@ from ..problem import DTYPES as ITEM_BYTES
 from ..problem import Problem
 from . import program
 from .base import Config, Parameter
-from .family import LANES, THREADGROUP_BYTES, THREADS, TYPES, Family, Shape, Starts, tiles
-from .launch import Start
+from .family import LANES, THREADGROUP_BYTES, THREADS, TYPES, Family, tiles
+from .launch import Shape, Start, Starts
 
 FRAGMENT = 8
 """Side of Metal's simdgroup matrices."""

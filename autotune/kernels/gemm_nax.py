@@ -44,7 +44,8 @@ import mlx.core as mx
 from ..problem import Problem
 from . import gemm, program
 from .base import Config, Parameter
-from .family import LANES, THREADS, TYPES, Family, Shape, Starts, tiles
+from .family import LANES, THREADS, TYPES, Family, tiles
+from .launch import Shape, Starts
 
 DTYPES = ("f16", "bf16")
 SIDES = (16, 32)

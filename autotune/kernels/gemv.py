@@ -28,8 +28,8 @@ import mlx.core as mx
 from ..problem import Problem
 from . import program
 from .base import Config, Parameter
-from .family import LANES, MATH, THREADGROUP_BYTES, THREADS, TYPES, Family, Shape, Starts, tiles
-from .launch import Start
+from .family import LANES, MATH, THREADGROUP_BYTES, THREADS, TYPES, Family, tiles
+from .launch import Shape, Start, Starts
 
 MOST_ROWS = 32
 """Rows of x beyond which a matrix-vector kernel is not worth measuring."""

@@ -13,15 +13,21 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from typing import Any, Optional
 
 import mlx.core as mx
 
-from . import cuda
+from . import cuda, mlx_cache
 from .program import Grid, Launch, Program
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from . import nvrtc
+
 Runner = Callable[[Launch], Sequence[mx.array]]
+Bound = Callable[[tuple[mx.array, ...], Any], mx.array]
+"""A launch but for its arrays and its stream."""
 
 _RUNNER: ContextVar[Optional[Runner]] = ContextVar("runner", default=None)
 _runner = _RUNNER.get
@@ -45,7 +51,7 @@ class Start:
     evaluated, which is why routes are tried once before they are used (``family.probe``).
     """
 
-    __slots__ = ("_bound", "_sizes", "dtypes", "grid", "program", "shapes", "threadgroup")
+    __slots__ = ("_sizes", "_values", "bound", "dtypes", "grid", "program", "shapes", "threadgroup")
 
     def __init__(
         self,
@@ -58,42 +64,96 @@ class Start:
     ) -> None:
         self.program, self.grid, self.threadgroup = program, grid, threadgroup
         self.shapes, self.dtypes = (shape,), (dtype,)
-        self._sizes = _sizes(*sizes)
-        self._bound: Optional[Callable[..., Sequence[mx.array]]] = None
+        self._values, self._sizes = sizes, _sizes(*sizes)
+        self.bound: Optional[Bound] = None
+        """What :meth:`bind` made, from the first call on."""
 
     def __call__(self, *arrays: mx.array, stream: Any = None) -> mx.array:
-        inputs = (self._sizes, *arrays)
         runner = _runner()
         if runner is not None:
-            return runner(self.launch(inputs, stream))[0]
-        bound = self._bound
+            return runner(self.launch(arrays, stream))[0]
+        bound = self.bound
         if bound is None:
-            bound = self._bound = self.bind(inputs)
-        return bound(inputs=inputs, stream=stream)[0]
+            bound = self.bound = self.bind(arrays)
+        return bound(arrays, stream)
 
-    def launch(self, inputs: tuple[mx.array, ...], stream: Any = None) -> Launch:
+    def launch(self, arrays: tuple[mx.array, ...], stream: Any = None) -> Launch:
         """What a runner gets."""
+        inputs = (self._sizes, *arrays)
         return Launch(self.program, inputs, self.grid, self.threadgroup, self.shapes, self.dtypes, stream)
 
-    def bind(self, inputs: tuple[mx.array, ...]) -> Callable[..., Sequence[mx.array]]:
-        """MLX's function with everything filled in but ``inputs`` and ``stream``; it gives a list of outputs."""
-        options: dict[str, Any] = {
-            "grid": self.grid,
-            "threadgroup": self.threadgroup,
-            "output_shapes": self.shapes,
-            "output_dtypes": self.dtypes,
-        }
-        machine_code = code(self.launch(inputs)) if _on_cuda() else None
-        if machine_code is None:
-            return partial(kernel(self.program), **options)
-        return partial(
-            mx.fast.precompiled_cuda_kernel,
-            name=cuda_name(self.program),
+    def bind(self, arrays: tuple[mx.array, ...]) -> Bound:
+        """MLX's function with everything filled in but a call's arrays and its stream."""
+        made = code(self.launch(arrays)) if _on_cuda() else None
+        return _calling(kernel(self.program), self) if made is None else _calling_code(*handed_over(made), self)
+
+
+Shape = tuple[int, ...]
+Starts = tuple[Start, Optional[Start]]
+"""What a call launches: the kernel and, where that leaves partial sums, their reduction."""
+
+
+def _calling(mlx_kernel: Any, start: Start) -> Bound:
+    # Keywords are spelled out in both of these, since a partial that merges them takes half a microsecond more.
+    grid, threadgroup, shapes, dtypes, sizes = start.grid, start.threadgroup, start.shapes, start.dtypes, start._sizes
+
+    def call(arrays: tuple[mx.array, ...], stream: Any) -> mx.array:
+        return mlx_kernel(
+            inputs=(sizes, *arrays),
+            grid=grid,
+            threadgroup=threadgroup,
+            output_shapes=shapes,
+            output_dtypes=dtypes,
+            stream=stream,
+        )[0]
+
+    return call
+
+
+def _calling_code(name: str, machine_code: bytes, start: Start) -> Bound:
+    """Machine code gets the sizes by value."""
+    grid, threadgroup, shapes, dtypes, values = start.grid, start.threadgroup, start.shapes, start.dtypes, start._values
+    mlx_function: Any = mx.fast.precompiled_cuda_kernel
+
+    def call(arrays: tuple[mx.array, ...], stream: Any) -> mx.array:
+        return mlx_function(
+            name=name,
             compiled_source=machine_code,
-            scalars=(),
+            inputs=arrays,
+            output_shapes=shapes,
+            output_dtypes=dtypes,
+            scalars=values,
+            grid=grid,
+            threadgroup=threadgroup,
             ensure_row_contiguous=True,
-            **options,
-        )
+            stream=stream,
+        )[0]
+
+    return call
+
+
+def handed_over(made: nvrtc.Code) -> tuple[str, bytes]:
+    """The name and the machine code that a call hands to MLX: a name alone where MLX finds the code by it."""
+    if made.file is not None and _finds_by_name():
+        with contextlib.suppress(OSError):
+            return mlx_cache.place(made.file, made.name), mlx_cache.NOTHING
+    return made.name, made.content
+
+
+@cache
+def _finds_by_name() -> bool:
+    """Whether MLX finds machine code that was put into its folder: tried with a kernel of one line."""
+    wanted = 23
+    program = Program("autotune_found_by_name", ("sizes",), ("y",), "", "y[0] = sizes[0];")
+    tried = Start(program, (wanted,), (1, 1, 1), (1, 1, 1), (1,), mx.int32)
+    try:
+        made = code(tried.launch(()))
+        if made is None or made.file is None:
+            return False
+        call = _calling_code(mlx_cache.place(made.file, made.name), mlx_cache.NOTHING, tried)
+        return bool(call((), mx.gpu).item() == wanted)
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def kernel(program: Program) -> Any:
@@ -103,7 +163,7 @@ def kernel(program: Program) -> Any:
 
 
 _Key = tuple[Program, Grid, tuple[mx.Dtype, ...]]
-_codes: dict[_Key, Optional[bytes]] = {}
+_codes: dict[_Key, Optional[nvrtc.Code]] = {}
 """Machine code of what was launched on CUDA before; None for what MLX compiles."""
 
 
@@ -112,7 +172,7 @@ def _key(launch: Launch) -> _Key:
     return launch.program, launch.threadgroup, launch.dtypes
 
 
-def code(launch: Launch) -> Optional[bytes]:
+def code(launch: Launch) -> Optional[nvrtc.Code]:
     """What :mod:`.nvrtc` makes of it. What fails there, MLX tries itself, so that errors are its own."""
     from . import nvrtc  # takes milliseconds to import, which Metal need not wait for
 

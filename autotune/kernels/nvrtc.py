@@ -4,7 +4,7 @@ MLX compiles a ``cuda_kernel`` again in every process, about 1.3 s each on an H1
 our texts do not need. What comes from here goes to ``mx.fast.precompiled_cuda_kernel``: the same text through the same
 compiler, with the few lines that it needs of MLX's headers, kept on disk under a name that stands for all of it, and
 with the number of threads that it will be launched with, which keeps the compiler from using more registers than so
-many threads have. It is compressed (:mod:`.fatbin`), since MLX copies and hashes it at every call.
+many threads have.
 
 Where anything is missing (the compiler's library, CUDA's headers) there is no code, and MLX compiles as it always does.
 Programs that read strides are always MLX's to compile: it passes them to these alone.
@@ -28,7 +28,7 @@ from typing import Any, Optional
 import mlx.core as mx
 
 from .. import paths
-from . import cuda, fatbin, toolkit
+from . import cuda, toolkit
 from .program import Launch, Program
 
 TYPES = {
@@ -127,19 +127,41 @@ def architecture() -> str:
     return name + "a" if number.isdigit() and int(number) >= 90 else name
 
 
+SIZES = "sizes"
+"""The input of integers that every text of ours has. By value it costs no array to keep track of and, at the start of
+the kernel, no load from memory."""
+
+
 def source(program: Program, launch: Launch, name: str) -> str:
-    """What MLX would make of the launch, with ``name`` as it stands in the machine code."""
+    """What MLX would make of the launch, with ``name`` as it stands in the machine code; but the sizes come by value,
+    as the last parameters."""
     body = cuda.body(program.body, program.inputs)
-    parameters = []
+    parameters, sizes = [], []
     for input_, array in zip(program.inputs, launch.inputs):
+        if input_ == SIZES:
+            sizes = ["size" + str(at) for at in range(array.size)]
+            continue
         parameters.append("const " + TYPES[array.dtype] + "* " + input_)
         for suffix, type_ in AXES.items():
             if input_ + suffix in body and array.ndim:
                 parameters.append("const __grid_constant__ " + type_ + " " + input_ + suffix)
     parameters += [TYPES[dtype] + "* " + output for output, dtype in zip(program.outputs, launch.dtypes)]
+    if sizes:
+        parameters += ["int " + size for size in sizes]
+        body = "const int " + SIZES + "[] = {" + ", ".join(sizes) + "};\n" + body
     bounds = "__launch_bounds__(" + str(math.prod(launch.threadgroup)) + ")"
     first = 'extern "C" __global__ void ' + bounds + " " + name + "(" + ", ".join(parameters) + ") {"
     return "\n".join((PRELUDE, cuda.header(program.header), first, body, "}", ""))
+
+
+@dataclass(frozen=True)
+class Code:
+    """Machine code, in which the program is called ``name``, and the file that it is kept in; None where it could not
+    be kept. The file is named by all that was compiled."""
+
+    name: str
+    content: bytes
+    file: Optional[Path]
 
 
 def folder() -> Path:
@@ -147,33 +169,31 @@ def folder() -> Path:
     return paths.user_cache() / "cuda"
 
 
-def code(launch: Launch, name: str) -> Optional[bytes]:
+def code(launch: Launch, name: str) -> Optional[Code]:
     """The launch's program in machine code, in which it has that name; None where there is no compiler, and for
     programs that ask for an input's shape or strides.
 
-    A file is named by all that was compiled, and ends with a digest of itself: what is cut off or changed is compiled
-    again. Raises :class:`CompileError` for a program that the compiler refuses.
+    A file ends with a digest of itself: what is cut off or changed is compiled again. Raises :class:`CompileError` for
+    a program that the compiler refuses.
     """
     tool = compiler()
     if tool is None or _asks_for_axes(launch.program):
         return None
     text = source(launch.program, launch, name)
-    packer = fatbin.packer()
     whole = "\n".join((text, architecture(), str(tool.version)))
-    suffix = ".cubin" if packer is None else ".fatbin"
-    kept = folder() / (name + "_" + hashlib.sha256(whole.encode()).hexdigest()[:16] + suffix)
+    file = folder() / (name + "_" + hashlib.sha256(whole.encode()).hexdigest()[:16] + ".cubin")
     with contextlib.suppress(OSError):
-        content = kept.read_bytes()
+        content = file.read_bytes()
         found, digest = content[:-DIGEST], content[-DIGEST:]
         if found and hashlib.sha256(found).digest() == digest:
-            return found
+            return Code(name, found, file)
     made, _ = tool.compile(text, architecture())
-    if packer is not None:
-        made = packer.packed(made, architecture())
-    with contextlib.suppress(OSError):
-        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(kept, made + hashlib.sha256(made).digest())
-    return made
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(file, made + hashlib.sha256(made).digest())
+    except OSError:
+        return Code(name, made, None)
+    return Code(name, made, file)
 
 
 def _asks_for_axes(program: Program) -> bool:

@@ -12,8 +12,8 @@ import mlx.core as mx
 from ..problem import Problem, Quantization
 from . import program
 from .base import Config
-from .family import LANES, TYPES, Family, Shape, Starts, of_packing, packed_inputs, tiles
-from .launch import Start
+from .family import LANES, TYPES, Family, of_packing, packed_inputs, tiles
+from .launch import Shape, Start, Starts
 
 MOST_ROWS = 64
 """Rows of x beyond which such a kernel is not worth measuring."""

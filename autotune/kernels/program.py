@@ -13,6 +13,8 @@ from typing import Any, Union
 
 import mlx.core as mx
 
+DTYPES = {"f32": mx.float32, "f16": mx.float16, "bf16": mx.bfloat16}
+"""MLX's dtypes by the names that problems give them."""
 MSL = Path(__file__).parent / "msl"
 BODY = "//! body"
 """The line of a text that separates declarations, which go into the header, from the kernel's body."""

@@ -35,7 +35,8 @@ from ..problem import DTYPES as ITEM_BYTES
 from ..problem import Problem, Quantization
 from . import gemm, program
 from .base import Config, Parameter
-from .family import LANES, THREADGROUP_BYTES, TYPES, Family, Shape, Starts, of_packing, packed_inputs, tiles
+from .family import LANES, THREADGROUP_BYTES, TYPES, Family, of_packing, packed_inputs, tiles
+from .launch import Shape, Starts
 
 PACKS = (32, 16, 8)
 """Weights that a thread can unpack at once; 32 of any bits are whole words."""

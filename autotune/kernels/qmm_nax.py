@@ -33,8 +33,9 @@ import mlx.core as mx
 from ..problem import Problem, Quantization
 from . import gemm, program
 from .base import Config, Parameter
-from .family import LANES, THREADGROUP_BYTES, TYPES, Family, Shape, Starts, of_packing, packed_inputs, tiles
+from .family import LANES, THREADGROUP_BYTES, TYPES, Family, of_packing, packed_inputs, tiles
 from .gemm_nax import DTYPES, MOST_REGISTERS, GemmNax, constraints, of_tiles, registers, tiles_fit, worth_trying
+from .launch import Shape, Starts
 
 PACKS = (32, 16, 8)
 """Weights that a thread can unpack at once; 32 of any bits are whole words."""

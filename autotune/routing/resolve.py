@@ -17,7 +17,8 @@ import mlx.core as mx
 
 from ..mlx_ops import ORIGINAL
 from ..problem import DEFAULTS, MODES, Problem, Quantization
-from .router import ROUTERS, warn_once
+from . import ready
+from .router import ROUTERS, Routed, warn_once
 
 _DTYPES = {mx.float32: "f32", mx.float16: "f16", mx.bfloat16: "bf16"}
 
@@ -177,6 +178,13 @@ def _quantized_by_dtype(routed: dict[mx.Dtype, Any], stock: Any, groups: tuple[i
             fits = isinstance(biases, mx.array) and biases.shape == groups and scales.dtype == dtype == biases.dtype
         elif fits:
             fits = biases is None and scales.dtype == mx.uint8
-        return (run if fits else stock)(x, w, scales, biases, transpose, group_size, bits, mode, stream=stream)
+        if not fits:
+            run = stock
+        out = run(x, w, scales, biases, transpose, group_size, bits, mode, stream=stream)
+        if stream is None and isinstance(run, Routed) and run.ready is not None:
+            launch = run.ready(x.shape, w.shape)
+            if launch is not None:
+                ready.remember(x, w, scales, biases, (transpose, group_size, bits, mode), launch)
+        return out
 
     return quantized_matmul

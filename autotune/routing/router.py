@@ -23,7 +23,7 @@ from .. import kernels, paths
 from ..errors import TableError
 from ..kernels import STOCK, Op, Route
 from ..problem import Family, Problem
-from . import freshness, table
+from . import freshness, ready, table
 from .neighbours import Neighbour, speaks
 from .table import Row, Table
 
@@ -239,7 +239,8 @@ class Routers:
         with self._counting:
             self._transforms += 1
         try:
-            yield
+            with ready.holding():
+                yield
         finally:
             with self._counting:
                 self._transforms -= 1
@@ -261,7 +262,7 @@ class Routers:
             kernels.probe(route, problem)
             run = kernels.build(route, problem)
             bare = kernels.build(route, problem, bare=True) if self._bare else run
-            return self._guarded(run, bare, stock, problem.family, route)
+            return Routed(self, run, bare, stock, problem.family, route)
         except Exception as error:
             self._retire(problem.family, route, error)
             return stock
@@ -270,21 +271,30 @@ class Routers:
         self._broken.add((family, route))
         warn_once(f"route {route} failed for {family} ({error}) and is not used again in this process")
 
-    def _guarded(self, run: Op, bare: Op, stock: Op, family: Family, route: Route) -> Op:
-        def call(*args, **kwargs):
-            try:
-                return (run if self._transforms else bare)(*args, **kwargs)
-            except Exception as error:
-                out = stock(*args, **kwargs)
-                self._retire(family, route, error)
-                self._notify()
-                return out
-
-        return call
-
     def _notify(self) -> None:
         for callback in self._changed:
             callback()
+
+
+class Routed:
+    """A route with stock to fall back on, called like the op."""
+
+    __slots__ = ("_bare", "_family", "_route", "_routers", "_run", "_stock", "ready")
+
+    def __init__(self, routers: Routers, run: Op, bare: Op, stock: Op, family: Family, route: Route) -> None:
+        self._routers, self._run, self._bare, self._stock = routers, run, bare, stock
+        self._family, self._route = family, route
+        self.ready = getattr(bare, "ready", None)
+        """The bare op's own way to a ready launch, where it has one (``kernels.family.BareQuantized``)."""
+
+    def __call__(self, *args, stream=None):
+        try:
+            return (self._run if self._routers._transforms else self._bare)(*args, stream=stream)
+        except Exception as error:
+            out = self._stock(*args, stream=stream)
+            self._routers._retire(self._family, self._route, error)
+            self._routers._notify()
+            return out
 
 
 ROUTERS = Routers()

@@ -15,7 +15,7 @@ import mlx.core as mx
 
 from ..errors import TableError
 from ..mlx_ops import ORIGINAL
-from . import ops, table
+from . import ops, ready, table
 from .router import ROUTERS, Router, disabled, warn_once
 
 _TRACERS = {name: getattr(mx, name) for name in ("compile", "export_function", "exporter") if hasattr(mx, name)}
@@ -97,7 +97,8 @@ def stock() -> Iterator[None]:
     """Runs the calls inside on stock, for instance a function that is traced with ``shapeless=True`` by hand."""
     ops.suspended += 1
     try:
-        yield
+        with ready.holding():
+            yield
     finally:
         ops.suspended -= 1
 

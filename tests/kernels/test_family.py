@@ -1,4 +1,4 @@
-"""What our Metal kernels share, on kernels made of stock ops that stand for real ones: gradients, and the first try."""
+"""What our Metal kernels share, on kernels made of stock ops that stand for real ones."""
 
 from __future__ import annotations
 
@@ -7,99 +7,19 @@ import numpy as np
 import pytest
 
 from autotune import kernels
-from autotune.kernels import Parameter, Route, family, launch
+from autotune.kernels import Route, family, launch, trial
 from autotune.kernels.family import Family
 from autotune.mlx_ops import ORIGINAL
-from autotune.problem import LAYOUTS, OPS, Problem
+from autotune.problem import LAYOUTS, Problem
 from autotune.routing import router
 from autotune.routing.router import ROUTERS, RoutingWarning
 from autotune.search import space
-
-QUANTIZED = "quantized_matmul M=3 N=64 K=128 f32 affine-b4-g64 nt"
-PROBLEMS = [
-    Problem.parse(text)
-    for text in (
-        "matmul M=3 N=64 K=128 f32 nt",
-        "matmul M=3 N=64 K=128 f16 nn",
-        "matmul M=3 N=64 K=128 B=2 bf16 nn",
-        "addmm M=3 N=64 K=128 f32 nt row",
-        "addmm M=3 N=64 K=128 f16 nn full",
-        QUANTIZED,
-        "quantized_matmul M=3 N=64 K=128 f16 affine-b8-g32 nt",
-        "quantized_matmul M=3 N=64 K=128 bf16 mxfp4-b4-g32 nt",
-        "quantized_matmul M=3 N=64 K=128 f16 nvfp4-b4-g16 nt",
-        "quantized_matmul M=3 N=64 K=128 f16 affine-b4-g64 nn",
-    )
-]
-
-
-class Right(Family):
-    """A family whose launches are products in float32; ``shift`` is added to every result."""
-
-    name = "right"
-    summary = "a stand-in"
-    ops = OPS
-    backends = ("cpu",)
-    parameters = {"shift": Parameter(0, 9)}
-
-    def __init__(self):
-        self.calls = 0
-
-    def _product(self, config, a, b, stream):
-        self.calls += 1
-        wide = ORIGINAL["matmul"](a.astype(mx.float32), b.astype(mx.float32), stream=stream)
-        return wide + config["shift"]
-
-    def dense(self, config, dtype, a, b, c):
-        def start(a, b, *added, stream):
-            return epilogue(self._product(config, a, b, stream), *added).astype(dtype)
-
-        return start, None
-
-    def quantized(self, config, dtype, q, x, w):
-        def start(x, *packed, stream):
-            dense = mx.dequantize(*packed, group_size=q.group_size, bits=q.bits, mode=q.mode)
-            dense = dense if dense.shape[0] == x.shape[-1] else dense.T
-            return self._product(config, x, dense, stream).astype(dtype)
-
-        return start, None
-
-
-class Split(Right):
-    """A family whose first launch leaves partial sums, which the second adds up."""
-
-    name = "split"
-
-    def dense(self, config, dtype, a, b, c):
-        half = a[-1] // 2
-
-        def first(a, b, *, stream):
-            parts = ((a[..., :half], b[..., :half, :]), (a[..., half:], b[..., half:, :]))
-            return mx.stack([self._product(config, *part, stream) for part in parts])
-
-        def last(partials, *added, stream):
-            return epilogue(partials.sum(axis=0), *added).astype(dtype)
-
-        return first, last
-
-
-def epilogue(product, factors=None, c=None):
-    return product if factors is None else factors[0] * product + factors[1] * c.astype(mx.float32)
-
-
-class Refused(Right):
-    """A family that the device's compiler does not take."""
-
-    name = "refused"
-
-    def _product(self, config, a, b, stream):
-        self.calls += 1
-        raise RuntimeError("unable to build metal library from source")
+from kernels.standins import PROBLEMS, QUANTIZED, Refused, Right, Split, operands
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-    monkeypatch.setattr(family, "_PROBED", set())
+    monkeypatch.setattr(trial, "TRIED", set())
 
 
 @pytest.fixture
@@ -109,29 +29,6 @@ def register(monkeypatch):
         return kernel
 
     return add
-
-
-class TestFirstTry:
-    @pytest.mark.parametrize("problem", PROBLEMS, ids=str)
-    def test_a_right_kernel_passes(self, problem):
-        Right().probe(problem, {"shift": 0})
-
-    @pytest.mark.parametrize("problem", PROBLEMS, ids=str)
-    def test_a_wrong_one_does_not(self, problem):
-        with pytest.raises(ArithmeticError, match="wrong"):
-            Right().probe(problem, {"shift": 9})
-
-    def test_is_made_once_for_a_config_and_kind_of_problem(self):
-        kernel, problem = Right(), PROBLEMS[0]
-        for m in (3, 5, 70):
-            kernel.probe(problem.with_m(m), {"shift": 0})
-        assert kernel.calls == len(LAYOUTS)  # a call may have any, whatever the problem says
-        kernel.probe(PROBLEMS[1], {"shift": 0})
-        assert kernel.calls == 2 * len(LAYOUTS)
-
-    def test_what_the_compiler_says_is_raised(self):
-        with pytest.raises(RuntimeError, match="unable to build"):
-            Refused().probe(PROBLEMS[0], {"shift": 0})
 
 
 class TestRouting:
@@ -179,60 +76,9 @@ class TestRouting:
 
         expected = mx.quantized_matmul(x, *packed, group_size=64, bits=4)
         assert np.allclose(mx.compile(layer)(x), expected, atol=1e-4)
-        family._PROBED.clear()
+        trial.TRIED.clear()
         assert mx.grad(lambda x: mx.sum(layer(x)))(x).shape == x.shape
         assert kernel.calls > 2
-
-
-def operands(problem):
-    x = mx.random.normal((problem.m, problem.k), key=mx.random.key(1))
-    return x, mx.quantize(mx.random.normal((problem.n, problem.k), key=mx.random.key(2)), group_size=64, bits=4)
-
-
-class TestTransformations:
-    """Ours counts its calls: a gradient that came through it would mean that it has a rule after all."""
-
-    def cases(self):
-        key = mx.random.split(mx.random.key(3), 4)
-        a, b, c = (mx.random.normal(shape, key=k) for shape, k in zip(((3, 8), (8, 6), (6,)), key))
-        dense = Problem.parse("matmul M=3 N=6 K=8 f32 nn")
-        add = Problem.parse("addmm M=3 N=6 K=8 f32 nn row")
-        yield Right().build(dense, {"shift": 0}), ORIGINAL["matmul"], (a, b)
-        yield Right().build(add, {"shift": 0}), ORIGINAL["addmm"], (c, a, b)
-
-    def test_gradients_are_stocks(self):
-        for ours, stock, arguments in self.cases():
-            every = list(range(len(arguments)))
-            seen = mx.grad(lambda *each, op=ours: mx.sum(mx.square(op(*each))), argnums=every)(*arguments)
-            expected = mx.grad(lambda *each, op=stock: mx.sum(mx.square(op(*each))), argnums=every)(*arguments)
-            assert all(np.allclose(x, y, atol=1e-5) for x, y in zip(seen, expected))
-
-    def test_forward_derivatives_are_stocks(self):
-        for ours, stock, arguments in self.cases():
-            tangents = [mx.ones_like(each) for each in arguments]
-            seen = mx.jvp(lambda *each, op=ours: op(*each), list(arguments), tangents)[1][0]
-            assert np.allclose(seen, mx.jvp(stock, list(arguments), tangents)[1][0], atol=1e-5)
-            seen = mx.jvp(lambda x, op=ours, rest=arguments[1:]: op(x, *rest), [arguments[0]], tangents[:1])[1][0]
-            expected = mx.jvp(lambda x, op=stock, rest=arguments[1:]: op(x, *rest), [arguments[0]], tangents[:1])[1][0]
-            assert np.allclose(seen, expected, atol=1e-5)
-
-    def test_vectorization_is_stocks(self):
-        ours, stock, (a, b) = next(self.cases())
-        many = mx.stack([a, 2 * a])
-        assert np.allclose(mx.vmap(lambda x: ours(x, b))(many), stock(many, b), atol=1e-5)
-        assert np.allclose(mx.vmap(lambda x: ours(x, b), in_axes=2)(mx.moveaxis(many, 0, 2)), stock(many, b), atol=1e-5)
-
-    def test_a_quantized_product_has_a_gradient_for_x(self):
-        problem = Problem.parse(QUANTIZED)
-        x, packed = operands(problem)
-        ours = Right().build(problem, {"shift": 0})
-        seen = mx.grad(lambda x: mx.sum(mx.square(ours(x, *packed, True, 64, 4, "affine"))))(x)
-        expected = mx.grad(lambda x: mx.sum(mx.square(mx.quantized_matmul(x, *packed, group_size=64, bits=4))))(x)
-        assert np.allclose(seen, expected, rtol=1e-4, atol=1e-2)
-
-    def test_alpha_and_beta_arrive(self):
-        ours, _, (c, a, b) = list(self.cases())[1]
-        assert np.allclose(ours(c, a, b, 0.5, 2), 0.5 * (a @ b) + 2 * c, atol=1e-5)
 
 
 class TestLaunches:
@@ -252,14 +98,6 @@ class TestLaunches:
         for rows in (x, x + 1, x[:2], x):
             run(rows, *packed, True, 64, 4, "affine")
         assert made == [((3, 128), (64, 16)), ((2, 128), (64, 16))]
-
-    def test_bare_ones_are_the_same_without_rules(self, monkeypatch):
-        problem = Problem.parse(QUANTIZED)
-        x, packed = operands(problem)
-        expected = Right().build(problem, {"shift": 0})(x, *packed, True, 64, 4, "affine")
-        monkeypatch.setattr(family, "with_rules", None)
-        seen = Right().bare(problem, {"shift": 0})(x, *packed, True, 64, 4, "affine")
-        assert mx.array_equal(seen, expected)
 
     def test_tiles_cover(self):
         assert [family.tiles(length, 8) for length in (1, 8, 9)] == [1, 1, 2]
@@ -290,23 +128,6 @@ def test_the_math_mode_reaches_the_compiler(name, text, math):
         kernel.build(problem, config)(*arguments)
     assert [asked.program.math_mode for asked in seen] == [math]
     assert (math in seen[0].program.name.split("_")) == (math == "relaxed")
-
-
-@pytest.mark.parametrize("layout", ["nt", "nn"])
-@pytest.mark.parametrize("quantization", ["affine-b4-g32", "affine-b3-g128", "mxfp4-b4-g32", "mxfp8-b8-g32"])
-def test_the_first_try_has_whole_groups_in_every_layout(quantization, layout):
-    Right().probe(Problem.parse(f"quantized_matmul M=3 N=128 K=128 f16 {quantization} {layout}"), {"shift": 0})
-
-
-def test_streams_that_are_named_do_not_pile_up():
-    made = []
-    find = family.kept(lambda stream, *rest: made.append(rest) or len(made))
-    assert find(None, 1.0) == find(None, 1.0)
-    assert find(mx.default_stream(mx.cpu), 1.0) != find(mx.default_stream(mx.cpu), 1.0)
-    for number in range(3 * family.MOST_KEPT):
-        find(None, float(number))
-    (known,) = [cell.cell_contents for cell in find.__closure__ if isinstance(cell.cell_contents, dict)]
-    assert len(known) <= family.MOST_KEPT
 
 
 def test_operands_in_constant_memory_are_left_to_stock():

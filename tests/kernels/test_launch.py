@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import mlx.core as mx
 import pytest
 
-from autotune.kernels import launch
+from autotune.kernels import launch, nvrtc
 from autotune.kernels.program import Program
+
+PROGRAM = Program("p", ("sizes", "x"), ("y",), "", "y[0] = x[0];")
 
 
 class TestScalars:
@@ -55,3 +60,109 @@ class TestRunner:
         program = Program("p", ("sizes", "x"), ("y",), "", "y[0] = x[0];")
         with pytest.raises(RuntimeError, match="Metal"):
             launch.Start(program, (4,), (4, 1, 1), (4, 1, 1), (4,), mx.float32)(mx.ones(4))
+
+
+PRECOMPILED = Program("p", ("sizes", "x"), ("y",), "", "")
+
+
+class TestPrecompiled:
+    """On CUDA, where machine code is at hand."""
+
+    @pytest.fixture
+    def called(self, monkeypatch):
+        seen = []
+
+        def precompiled(**options):
+            seen.append(options)
+            return [mx.zeros(options["output_shapes"][0])]
+
+        monkeypatch.setattr(launch, "_on_cuda", lambda: True)
+        monkeypatch.setattr(launch, "_codes", {})
+        monkeypatch.setattr(launch, "cuda_name", lambda program: "named")
+        monkeypatch.setattr(launch, "_finds_by_name", lambda: False)
+        monkeypatch.setattr(launch, "code", lambda asked: nvrtc.Code("named", b"code", Path("kept_1.cubin")))
+        monkeypatch.setattr(mx.fast, "precompiled_cuda_kernel", precompiled, raising=False)
+        return seen
+
+    def start(self):
+        return launch.Start(PRECOMPILED, (3, 5), (4, 1, 1), (4, 1, 1), (4,), mx.float32)
+
+    def test_sizes_go_by_value(self, called):
+        start, x = self.start(), mx.ones(4)
+        for _ in range(2):
+            start(x)
+        assert len(called) == 2
+        for options in called:
+            assert (options["scalars"], len(options["inputs"])) == ((3, 5), 1)
+            assert options["inputs"][0] is x
+            assert (options["name"], options["compiled_source"]) == ("named", b"code")
+
+    def test_where_mlx_finds_code_by_name_none_is_handed_over(self, called, monkeypatch):
+        placed = []
+        monkeypatch.setattr(launch, "_finds_by_name", lambda: True)
+        monkeypatch.setattr(launch.mlx_cache, "place", lambda *of: placed.append(of) or "kept_1")
+        start = self.start()
+        for _ in range(2):
+            start(mx.ones(4))
+        assert [(each["name"], each["compiled_source"]) for each in called] == [("kept_1", b"")] * 2
+        assert placed == [(Path("kept_1.cubin"), "named")]
+
+    def test_what_cannot_be_put_there_or_was_not_kept_is_handed_over(self, called, monkeypatch):
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(launch, "_finds_by_name", lambda: True)
+        monkeypatch.setattr(launch.mlx_cache, "place", full)
+        self.start()(mx.ones(4))
+        monkeypatch.setattr(launch, "code", lambda asked: nvrtc.Code("named", b"code", None))
+        self.start()(mx.ones(4))
+        assert [(each["name"], each["compiled_source"]) for each in called] == [("named", b"code")] * 2
+
+    def test_where_mlx_compiles_they_stay_an_array(self, called, monkeypatch):
+        seen = []
+        monkeypatch.setattr(launch, "code", lambda asked: None)
+        monkeypatch.setattr(launch, "kernel", lambda program: lambda **options: seen.append(options) or [None])
+        start = self.start()
+        for _ in range(2):
+            start(mx.ones(4))
+        assert [options["inputs"][0].tolist() for options in seen] == [[3, 5]] * 2
+        assert called == []
+
+
+class TestFindsByName:
+    """The trial with a kernel of one line, against an MLX that finds code or does not."""
+
+    @pytest.fixture
+    def tried(self, monkeypatch):
+        """How often MLX was asked; what it answers is the attribute ``answer``, an error or a number."""
+        seen = SimpleNamespace(calls=[], answer=23)
+
+        def precompiled(**options):
+            seen.calls.append(options)
+            if isinstance(seen.answer, Exception):
+                raise seen.answer
+            return [mx.array([seen.answer])]
+
+        monkeypatch.setattr(launch, "code", lambda asked: nvrtc.Code("named", b"code", Path("kept_1.cubin")))
+        monkeypatch.setattr(launch.mlx_cache, "place", lambda *of: "kept_1")
+        monkeypatch.setattr(mx.fast, "precompiled_cuda_kernel", precompiled, raising=False)
+        launch._finds_by_name.cache_clear()
+        yield seen
+        launch._finds_by_name.cache_clear()
+
+    def test_is_tried_once(self, tried):
+        assert launch._finds_by_name()
+        assert launch._finds_by_name()
+        ((call,)) = tried.calls
+        assert (call["name"], call["compiled_source"], call["scalars"]) == ("kept_1", b"", (23,))
+
+    @pytest.mark.parametrize("answer", [0, RuntimeError("Failed to load compiled kernel")])
+    def test_whatever_goes_wrong_means_no(self, answer, tried):
+        tried.answer = answer
+        assert not launch._finds_by_name()
+
+    @pytest.mark.parametrize("code", [None, nvrtc.Code("named", b"code", None)])
+    def test_without_a_file_there_is_nothing_to_try(self, code, tried, monkeypatch):
+        monkeypatch.setattr(launch, "code", lambda asked: code)
+        assert not launch._finds_by_name()
+        assert tried.calls == []

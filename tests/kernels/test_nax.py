@@ -11,7 +11,7 @@ import pytest
 
 from autotune.devices.msl_host.host import MslHost
 from autotune.devices.msl_host.runner import Runner
-from autotune.kernels import family, launch
+from autotune.kernels import launch, program, trial
 from autotune.kernels.base import Config, Kernel
 from autotune.kernels.family import THREADGROUP_BYTES
 from autotune.kernels.gemm_nax import GemmNax
@@ -73,7 +73,7 @@ def product(text: str, alpha: float = 0.5, beta: float = -2.0) -> Product:
     """Random operands, laid out as the problem says; with a batch they have a leading axis."""
     problem = Problem.parse(text)
     rng = np.random.default_rng([problem.m, problem.n, problem.k])
-    dtype = family.DTYPES[problem.dtype]
+    dtype = program.DTYPES[problem.dtype]
     lead = (problem.batch,) if problem.batch > 1 else ()
 
     def matrix(rows: int, columns: int, way: str) -> mx.array:
@@ -181,7 +181,7 @@ class TestLayoutOfLanes:
 
     @pytest.mark.parametrize("layout", [0, 2])
     def test_the_first_try_sees_it(self, layout, monkeypatch):
-        monkeypatch.setattr(family, "_PROBED", set())
+        monkeypatch.setattr(trial, "TRIED", set())
         problems = [
             (GEMM, "matmul M=33 N=65 K=70 f16 nt"),
             (GEMM, "addmm M=33 N=65 K=70 f16 nn row"),

@@ -42,31 +42,23 @@ def compiler(monkeypatch, tmp_path):
     monkeypatch.setenv("AUTOTUNE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(nvrtc, "compiler", lambda: fake)
     monkeypatch.setattr(nvrtc, "architecture", lambda: "sm_90a")
-    monkeypatch.setattr(nvrtc.fatbin, "packer", lambda: None)
     return fake
 
 
 class TestCode:
     def test_is_kept(self, compiler, tmp_path):
-        assert nvrtc.code(asked(), "some") == b"code"
+        code = nvrtc.code(asked(), "some")
         (kept,) = (tmp_path / "cache" / "cuda").iterdir()
+        assert code == nvrtc.Code("some", b"code", kept)
         assert re.fullmatch(r"some_[0-9a-f]{16}\.cubin", kept.name)
         assert kept.read_bytes().startswith(b"code")
-
-    def test_is_kept_packed_where_that_can_be_done(self, compiler, tmp_path, monkeypatch):
-        packer = SimpleNamespace(packed=lambda code, architecture: code[:2] + architecture.encode())
-        nvrtc.code(asked(), "some")
-        monkeypatch.setattr(nvrtc.fatbin, "packer", lambda: packer)
-        assert nvrtc.code(asked(), "some") == nvrtc.code(asked(), "some") == b"cosm_90a"
-        assert sorted(file.suffix for file in (tmp_path / "cache" / "cuda").iterdir()) == [".cubin", ".fatbin"]
-        assert len(compiler.given) == 2
 
     def test_is_compiled_for_the_gpu_under_its_name(self, compiler):
         nvrtc.code(asked(), "some")
         assert compiler.given == [(nvrtc.source(PROGRAM, asked(), "some"), "sm_90a")]
 
     def test_is_read_the_next_time(self, compiler):
-        assert nvrtc.code(asked(), "some") == nvrtc.code(asked(), "some") == b"code"
+        assert nvrtc.code(asked(), "some") == nvrtc.code(asked(), "some")
         assert len(compiler.given) == 1
 
     @pytest.mark.parametrize("content", [b"", b"cod", b"x" * 100])
@@ -75,7 +67,7 @@ class TestCode:
         (kept,) = (tmp_path / "cache" / "cuda").iterdir()
         whole = kept.read_bytes()
         kept.write_bytes(content)
-        assert nvrtc.code(asked(), "some") == b"code"
+        assert nvrtc.code(asked(), "some") == nvrtc.Code("some", b"code", kept)
         assert kept.read_bytes() == whole
 
     def test_of_another_name_type_or_compiler_is_compiled(self, compiler, monkeypatch):
@@ -89,7 +81,7 @@ class TestCode:
     def test_comes_back_though_it_cannot_be_kept(self, compiler, tmp_path):
         """Where the cache's folder would be, there is a file."""
         (tmp_path / "cache").write_text("in the way")
-        assert nvrtc.code(asked(), "some") == b"code"
+        assert nvrtc.code(asked(), "some") == nvrtc.Code("some", b"code", None)
         assert (tmp_path / "cache").read_text() == "in the way"
 
     def test_comes_back_though_the_disk_is_full(self, compiler, monkeypatch, tmp_path):
@@ -97,7 +89,7 @@ class TestCode:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(nvrtc.os, "replace", full)
-        assert nvrtc.code(asked(), "some") == b"code"
+        assert nvrtc.code(asked(), "some") == nvrtc.Code("some", b"code", None)
         assert list((tmp_path / "cache" / "cuda").iterdir()) == []
 
     def test_of_a_refused_program_is_an_error_and_not_kept(self, compiler, tmp_path):
@@ -134,7 +126,15 @@ def parameters(source):
 class TestSource:
     def test_signature(self):
         made = nvrtc.source(PROGRAM, asked(), "some")
-        assert parameters(made) == (128, "some", ["const int* sizes", "const __nv_bfloat16* x", "__half* y"])
+        by_value = ["int size0", "int size1", "int size2"]
+        assert parameters(made) == (128, "some", ["const __nv_bfloat16* x", "__half* y", *by_value])
+        assert "const int sizes[] = {size0, size1, size2};\ny[0] = x[sizes[0]];" in made
+
+    def test_without_sizes_there_is_nothing_by_value(self):
+        program = Program("p", ("x",), ("y",), "", "y[0] = x[0];")
+        made = nvrtc.source(program, asked(program, (mx.zeros((8,)),)), "some")
+        assert parameters(made)[2] == ["const float* x", "__half* y"]
+        assert "size" not in made.rpartition("{")[2]
 
     def test_parts_are_in_order(self):
         made = nvrtc.source(PROGRAM, asked(), "some")
@@ -185,7 +185,9 @@ class TestRoutesToCode:
     def test_a_program_that_reads_strides_is_mlxs_to_compile(self, compiler, monkeypatch):
         monkeypatch.setattr(mx.fast, "precompiled_cuda_kernel", object(), raising=False)
         assert launch.code(asked(replace(PROGRAM, contiguous=False))) is None
-        assert launch.code(asked(PROGRAM)) == b"code"
+        code = launch.code(asked(PROGRAM))
+        assert code is not None
+        assert code.content == b"code"
 
     def test_a_refused_one_too(self, compiler, monkeypatch):
         monkeypatch.setattr(mx.fast, "precompiled_cuda_kernel", object(), raising=False)

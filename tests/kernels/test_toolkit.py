@@ -39,7 +39,7 @@ def test_the_cuda_of_mlx_comes_first(installed, majors, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "major", "folders"),
-    [("nvrtc", 13, ["cu13"]), ("nvrtc", 12, ["nvrtc", "cuda_nvrtc"]), ("nvfatbin", 12, ["nvfatbin", "cuda_nvfatbin"])],
+    [("nvrtc", 13, ["cu13"]), ("nvrtc", 12, ["nvrtc", "cuda_nvrtc"])],
 )
 def test_packages_come_before_the_system(name, major, folders, packages, opened):
     assert toolkit.library(name, major) is None

@@ -421,10 +421,9 @@ class TestFreshness:
         assert graded.usable == (level != "stale")
         assert bool(graded.reason) == (level != "valid")
 
-    def test_a_kernel_that_is_gone_is_stale(self, monkeypatch):
-        gone = row()
-        monkeypatch.delitem(KERNELS, "pad")
-        assert freshness.grade(gone).reason == "kernel pad is gone"
+    def test_a_kernel_that_is_gone_is_stale(self):
+        gone = table.Row.from_json(table_row(1, 7, "tile rows=8"))
+        assert freshness.grade(gone) == freshness.Grade("stale", "kernel tile is gone")
 
 
 def row(**overrides) -> table.Row:
