@@ -29,7 +29,7 @@ def op(starts: Callable[..., Starts], compact: Compact, problem: Problem) -> Op:
     """The op of launches that ``starts`` gives for shapes, with rules for transformations."""
     q = problem.quantization
     if q is not None:
-        return _quantized_op(BareQuantized(starts), q, problem.layout == "nt", with_rules)
+        return RuledQuantized(BareQuantized(starts), q, problem.layout == "nt")
     return (_matmul_op if problem.op == "matmul" else _addmm_op)(starts, compact, with_rules)
 
 
@@ -117,24 +117,32 @@ class BareQuantized:
         return lambda arrays, stream: reduction((product(arrays, stream),), stream)
 
 
-def _quantized_op(bare: Op, q: Quantization, transposed: bool, rules: Rules) -> Op:
-    stock = ORIGINAL["quantized_matmul"]
+class RuledQuantized:
+    """``quantized_matmul`` with the stock op's rules."""
 
-    def make(stream: Any) -> Callable[..., mx.array]:
-        def theirs(x, w, scales, biases=None):
-            return stock(x, w, scales, biases, transposed, q.group_size, q.bits, q.mode, stream=stream)
+    __slots__ = ("_made",)
 
-        return rules(partial(bare, stream=stream), theirs)
+    def __init__(self, bare: BareQuantized, q: Quantization, transposed: bool) -> None:
+        stock = ORIGINAL["quantized_matmul"]
 
-    made = kept(make)
+        def make(stream: Any) -> Callable[..., mx.array]:
+            def theirs(x, w, scales, biases=None):
+                return stock(x, w, scales, biases, transposed, q.group_size, q.bits, q.mode, stream=stream)
 
-    def quantized_matmul(
-        x, w, /, scales, biases=None, transpose=True, group_size=None, bits=None, mode="affine", *, stream=None
+            return with_rules(partial(bare, stream=stream), theirs)
+
+        self._made = kept(make)
+
+    def __call__(
+        self, x, w, /, scales, biases=None, transpose=True, group_size=None, bits=None, mode="affine", *, stream=None
     ):
-        run = made(stream)
+        run = self._made(stream)
         return run(x, w, scales) if biases is None else run(x, w, scales, biases)
 
-    return quantized_matmul
+    def ready(self, x: Shape, w: Shape) -> launch.Bound:
+        """As :meth:`BareQuantized.ready`, with rules."""
+        run = self._made(None)
+        return lambda arrays, stream: (run if stream is None else self._made(stream))(*arrays)
 
 
 def with_rules(ours: Callable[..., mx.array], stock: Callable[..., mx.array]) -> Callable[..., mx.array]:

@@ -285,7 +285,7 @@ class Routed:
         self._routers, self._run, self._bare, self._stock = routers, run, bare, stock
         self._family, self._route = family, route
         self.ready = getattr(bare, "ready", None)
-        """The bare op's own way to a ready launch, where it has one (``kernels.family.BareQuantized``)."""
+        """The op's own way to a ready launch, where it has one (``kernels.calls.BareQuantized``)."""
 
     def __call__(self, *args, stream=None):
         try:

@@ -54,6 +54,15 @@ class TestTransformations:
         expected = mx.grad(lambda x: mx.sum(mx.square(mx.quantized_matmul(x, *packed, group_size=64, bits=4))))(x)
         assert np.allclose(seen, expected, rtol=1e-4, atol=1e-2)
 
+    def test_a_ready_launch_has_them_too(self):
+        problem = Problem.parse(QUANTIZED)
+        x, packed = operands(problem)
+        launch = Right().build(problem, {"shift": 0}).ready(x.shape, packed[0].shape)
+        for stream in (None, mx.cpu):
+            seen = mx.grad(lambda x, stream=stream: mx.sum(mx.square(launch((x, *packed), stream))))(x)
+            expected = mx.grad(lambda x: mx.sum(mx.square(mx.quantized_matmul(x, *packed, group_size=64, bits=4))))(x)
+            assert np.allclose(seen, expected, rtol=1e-4, atol=1e-2)
+
     def test_alpha_and_beta_arrive(self):
         ours, _, (c, a, b) = list(self.cases())[1]
         assert np.allclose(ours(c, a, b, 0.5, 2), 0.5 * (a @ b) + 2 * c, atol=1e-5)
