@@ -8,8 +8,9 @@ weights: what a step computes is not text, but takes as long. ``rows`` tokens go
 speculative decoding or, but for attention, a batch; the cache holds ``--context`` tokens before each step. Steps run as
 mlx-lm runs them: the next one is built while the GPU computes this one. Stock, routed, and routed with
 ``autotune.enable(inference=True)`` take turns in rounds; the value is the median round of a step, and the ratio that of
-rounds next to each other, with the least and the most. ``build_ms`` and ``schedule_ms`` are what of a step the program
-spends on MLX's graph and on handing it to the GPU: where they make up the step, the CPU is the slower side.
+rounds next to each other, with the least and the most. ``build_ms`` and ``schedule_ms`` are the program's CPU
+time, of a step, for MLX's graph and for handing it to the GPU, without what it waits: where they make up the step, the
+CPU is the slower side.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def switch(way: str) -> None:
 
 @dataclass(frozen=True)
 class Step:
-    """Seconds of a step, and those of them in which the program builds its graph and hands it to the GPU."""
+    """Seconds of a step, and of CPU time in which the program builds its graph and hands it to the GPU."""
 
     whole: float
     build: float
@@ -114,15 +115,15 @@ def stepper(model: Any, rows: int, context: int) -> Callable[[], Step]:
         tokens = step(tokens)
         mx.eval(tokens)
         build = schedule = 0.0
-        start = now = time.perf_counter()
+        start = time.perf_counter()
         for _ in range(STEPS):
+            begun = time.thread_time()
             following = step(tokens)
-            built = time.perf_counter()
+            built = time.thread_time()
             mx.async_eval(following)
-            handed = time.perf_counter()
-            build, schedule = build + built - now, schedule + handed - built
+            build, schedule = build + built - begun, schedule + time.thread_time() - built
             tokens.tolist()
-            tokens, now = following, time.perf_counter()
+            tokens = following
         mx.eval(tokens)
         return Step((time.perf_counter() - start) / STEPS, build / STEPS, schedule / STEPS)
 

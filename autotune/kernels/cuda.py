@@ -10,13 +10,43 @@ the hash of its sources in it.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-from .program import MSL, short
+import mlx.core as mx
 
+from .program import MSL, Launch, short
+
+TYPES = {
+    mx.float32: "float",
+    mx.float16: "__half",
+    mx.bfloat16: "__nv_bfloat16",
+    mx.int32: "int",
+    mx.uint32: "unsigned int",
+    mx.uint8: "unsigned char",
+}
+"""CUDA's names of the dtypes that our programs take."""
+PRELUDE = """#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+typedef signed int int32_t;
+typedef signed long int64_t;
+template <typename E>
+struct Axes {
+  E values[10];
+  __device__ const E* data() const { return values; }
+};
+typedef Axes<int32_t> Shape;
+typedef Axes<int64_t> Strides;
+"""
+"""What our texts need of MLX's header (mlx/backend/cuda/device/utils.cuh): shapes and strides are passed by value, as
+arrays of ten (``MAX_NDIM``)."""
+
+
+AXES = {"_shape": "Shape", "_strides": "Strides", "_ndim": "int"}
+"""What a text may ask of an input beside its elements, by the end of the name, with its type in ``PRELUDE``."""
 INCLUDES: Mapping[str, str] = {"metal_simdgroup_matrix": "cuda_simdgroup_matrix.h"}
 """Metal's headers that have a counterpart here. The others are part of ``cuda.h``."""
 BASE = "cuda.h"
@@ -56,3 +86,31 @@ def name(base: str, *sources: str) -> str:
 def _words(file: str) -> str:
     """A header of ours without comments."""
     return short((MSL / file).read_text("utf-8"))
+
+
+SIZES = "sizes"
+"""The input of integers that every text of ours has. By value it costs no array to keep track of and, at the start of
+the kernel, no load from memory."""
+
+
+def source(launch: Launch, name: str) -> str:
+    """What MLX would make of the launch, with ``name`` as it stands in the machine code; but the sizes come by value,
+    as the last parameters."""
+    program = launch.program
+    text = body(program.body, program.inputs)
+    parameters, sizes = [], []
+    for input_, array in zip(program.inputs, launch.inputs):
+        if input_ == SIZES:
+            sizes = ["size" + str(at) for at in range(array.size)]
+            continue
+        parameters.append("const " + TYPES[array.dtype] + "* " + input_)
+        for suffix, type_ in AXES.items():
+            if input_ + suffix in text and array.ndim:
+                parameters.append("const __grid_constant__ " + type_ + " " + input_ + suffix)
+    parameters += [TYPES[dtype] + "* " + output for output, dtype in zip(program.outputs, launch.dtypes)]
+    if sizes:
+        parameters += ["int " + size for size in sizes]
+        text = "const int " + SIZES + "[] = {" + ", ".join(sizes) + "};\n" + text
+    bounds = "__launch_bounds__(" + str(math.prod(launch.threadgroup)) + ")"
+    first = 'extern "C" __global__ void ' + bounds + " " + name + "(" + ", ".join(parameters) + ") {"
+    return "\n".join((PRELUDE, header(program.header), first, text, "}", ""))

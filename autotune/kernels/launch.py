@@ -11,9 +11,11 @@ the runner with :func:`through`.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any, Optional
 
 import mlx.core as mx
@@ -35,7 +37,8 @@ _runner = _RUNNER.get
 
 @contextlib.contextmanager
 def through(runner: Runner) -> Iterator[None]:
-    """Sends every launch of this thread to ``runner`` instead of MLX while the context is open."""
+    """Sends every launch of this thread to ``runner`` instead of MLX while the context is open; but for those that
+    routing keeps ready for weights (``routing.ready``), which are past the point where that is asked."""
     before = _RUNNER.set(runner)
     try:
         yield
@@ -134,26 +137,30 @@ def _calling_code(name: str, machine_code: bytes, start: Start) -> Bound:
 
 def handed_over(made: nvrtc.Code) -> tuple[str, bytes]:
     """The name and the machine code that a call hands to MLX: a name alone where MLX finds the code by it."""
-    if made.file is not None and _finds_by_name():
+    where = _found_in()
+    if made.file is not None and where is not None:
         with contextlib.suppress(OSError):
-            return mlx_cache.place(made.file, made.name), mlx_cache.NOTHING
+            return mlx_cache.place(made.file, made.name, where), mlx_cache.NOTHING
     return made.name, made.content
 
 
 @cache
-def _finds_by_name() -> bool:
-    """Whether MLX finds machine code that was put into its folder: tried with a kernel of one line."""
-    wanted = 23
+def _found_in() -> Optional[Path]:
+    """The folder in which MLX finds machine code by its name, tried with a kernel of one line; None where it does not.
+    MLX settles on a folder once in a process too."""
+    wanted, where = 23, mlx_cache.folder()
+    if where is None or os.environ.get(mlx_cache.OFF) == "0":
+        return None
     program = Program("autotune_found_by_name", ("sizes",), ("y",), "", "y[0] = sizes[0];")
     tried = Start(program, (wanted,), (1, 1, 1), (1, 1, 1), (1,), mx.int32)
     try:
         made = code(tried.launch(()))
         if made is None or made.file is None:
-            return False
-        call = _calling_code(mlx_cache.place(made.file, made.name), mlx_cache.NOTHING, tried)
-        return bool(call((), mx.gpu).item() == wanted)
+            return None
+        call = _calling_code(mlx_cache.place(made.file, made.name, where), mlx_cache.NOTHING, tried)
+        return where if call((), mx.gpu).item() == wanted else None
     except (OSError, RuntimeError, ValueError):
-        return False
+        return None
 
 
 def kernel(program: Program) -> Any:
@@ -238,7 +245,7 @@ def cuda_name(program: Program) -> str:
     """The program's name in CUDA."""
     from . import nvrtc
 
-    parts = (nvrtc.PRELUDE, cuda.header(program.header), cuda.body(program.body, program.inputs))
+    parts = (cuda.PRELUDE, cuda.header(program.header), cuda.body(program.body, program.inputs))
     return cuda.name(program.name, nvrtc.architecture(), *parts)
 
 

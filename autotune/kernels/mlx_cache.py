@@ -7,7 +7,8 @@ a process, it first looks for a file of the kernel's name and that hash in a fol
 that stands for all that was compiled, and calls hand over nothing, which is quick to copy and to hash.
 
 This is how MLX 0.32 works and nothing that it promises. It is therefore tried once in each process with a kernel of one
-line, and where that does not come back right, calls hand over their code.
+line, and where that does not come back right, calls hand over their code. (Who can write into that folder decides what
+MLX runs, whatever is handed over; on a machine of several users the folder to name is a private one.)
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Optional
 
 import mlx.core as mx
 
@@ -24,22 +26,27 @@ HASH = "553e93901e462a6e"
 """``std::hash`` of no characters, in hexadecimal, of GNU's C++ library, which MLX's Linux builds use."""
 
 
-def folder() -> Path:
-    """Where MLX looks: the folder that the environment names, else one among the system's temporary files."""
+OFF = "AUTOTUNE_BY_NAME"
+"""0 in this variable of the environment makes calls hand over their code."""
+
+
+def folder() -> Optional[Path]:
+    """Where MLX looks: the folder that the environment names, else one among the system's temporary files. None where
+    the environment names none, which turns MLX's look-up off."""
     named = os.environ.get("MLX_PTX_CACHE_DIR")
-    return Path(named) if named is not None else Path(_temporary()) / "mlx" / _version() / "ptx"
+    if named is None:
+        return Path(_temporary()) / "mlx" / _version() / "ptx"
+    return Path(named) if named else None
 
 
-def place(kept: Path, kernel: str) -> str:
-    """Makes MLX find the machine code in the file ``kept``, where it is called ``kernel``; returns the name to ask for.
+def place(kept: Path, kernel: str, where: Path) -> str:
+    """Makes MLX find, in its folder ``where``, the machine code in the file ``kept``, where it is called ``kernel``;
+    returns the name to ask for.
 
-    The file's own name has to stand for its content. What cannot be written raises :class:`OSError`, and so does a
-    folder that is another user's, who could put other code there.
+    The file's own name has to stand for its content. Raises :class:`OSError` for what cannot be read or written.
     """
-    name, where = kept.stem, folder()
+    name, kept = kept.stem, kept.resolve(strict=True)
     where.mkdir(parents=True, exist_ok=True)
-    if where.stat().st_uid != os.getuid():
-        raise PermissionError(str(where) + " is another user's")
     names, code = (where / (name + "_" + HASH + ending) for ending in (".txt", ".ptx"))
     line = name + "\t" + kernel + "\n"
     # MLX reads the names when it has found the code, so they come first.

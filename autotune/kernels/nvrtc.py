@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
-import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -31,33 +30,6 @@ from .. import paths
 from . import cuda, toolkit
 from .program import Launch, Program
 
-TYPES = {
-    mx.float32: "float",
-    mx.float16: "__half",
-    mx.bfloat16: "__nv_bfloat16",
-    mx.int32: "int",
-    mx.uint32: "unsigned int",
-    mx.uint8: "unsigned char",
-}
-"""CUDA's names of the dtypes that our programs take."""
-PRELUDE = """#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-typedef signed int int32_t;
-typedef signed long int64_t;
-template <typename E>
-struct Axes {
-  E values[10];
-  __device__ const E* data() const { return values; }
-};
-typedef Axes<int32_t> Shape;
-typedef Axes<int64_t> Strides;
-"""
-"""What our texts need of MLX's header (mlx/backend/cuda/device/utils.cuh): shapes and strides are passed by value, as
-arrays of ten (``MAX_NDIM``)."""
-
-
-AXES = {"_shape": "Shape", "_strides": "Strides", "_ndim": "int"}
-"""What a text may ask of an input beside its elements, by the end of the name, with its type in ``PRELUDE``."""
 DIGEST = hashlib.sha256().digest_size
 """Bytes at the end of a file of machine code."""
 
@@ -127,33 +99,6 @@ def architecture() -> str:
     return name + "a" if number.isdigit() and int(number) >= 90 else name
 
 
-SIZES = "sizes"
-"""The input of integers that every text of ours has. By value it costs no array to keep track of and, at the start of
-the kernel, no load from memory."""
-
-
-def source(program: Program, launch: Launch, name: str) -> str:
-    """What MLX would make of the launch, with ``name`` as it stands in the machine code; but the sizes come by value,
-    as the last parameters."""
-    body = cuda.body(program.body, program.inputs)
-    parameters, sizes = [], []
-    for input_, array in zip(program.inputs, launch.inputs):
-        if input_ == SIZES:
-            sizes = ["size" + str(at) for at in range(array.size)]
-            continue
-        parameters.append("const " + TYPES[array.dtype] + "* " + input_)
-        for suffix, type_ in AXES.items():
-            if input_ + suffix in body and array.ndim:
-                parameters.append("const __grid_constant__ " + type_ + " " + input_ + suffix)
-    parameters += [TYPES[dtype] + "* " + output for output, dtype in zip(program.outputs, launch.dtypes)]
-    if sizes:
-        parameters += ["int " + size for size in sizes]
-        body = "const int " + SIZES + "[] = {" + ", ".join(sizes) + "};\n" + body
-    bounds = "__launch_bounds__(" + str(math.prod(launch.threadgroup)) + ")"
-    first = 'extern "C" __global__ void ' + bounds + " " + name + "(" + ", ".join(parameters) + ") {"
-    return "\n".join((PRELUDE, cuda.header(program.header), first, body, "}", ""))
-
-
 @dataclass(frozen=True)
 class Code:
     """Machine code, in which the program is called ``name``, and the file that it is kept in; None where it could not
@@ -179,7 +124,7 @@ def code(launch: Launch, name: str) -> Optional[Code]:
     tool = compiler()
     if tool is None or _asks_for_axes(launch.program):
         return None
-    text = source(launch.program, launch, name)
+    text = cuda.source(launch, name)
     whole = "\n".join((text, architecture(), str(tool.version)))
     file = folder() / (name + "_" + hashlib.sha256(whole.encode()).hexdigest()[:16] + ".cubin")
     with contextlib.suppress(OSError):
@@ -197,7 +142,7 @@ def code(launch: Launch, name: str) -> Optional[Code]:
 
 
 def _asks_for_axes(program: Program) -> bool:
-    asked = (input_ + suffix for input_ in program.inputs for suffix in AXES)
+    asked = (input_ + suffix for input_ in program.inputs for suffix in cuda.AXES)
     return any(word in program.body for word in asked)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _matmul, _addmm, _quantized_matmul = (ORIGINAL[op] for op in ("matmul", "addmm", "quantized_matmul"))
 _default_device = mx.default_device
-_GPU = mx.gpu
+_GPU, _PACKED = mx.gpu, mx.uint32
 
 _MATMUL: dict[Any, Any] = {}
 _ADDMM: dict[Any, Any] = {}
@@ -80,20 +80,26 @@ def quantized_matmul(
     """
     if stream is None and not ready.held:
         try:
-            of_w, of_scales, of_biases, like, itemsizes, launches = _WEIGHTS[id(w)]
+            of_w, of_scales, of_biases, like, sizes, launches = _WEIGHTS[id(w)]
             if (
                 of_w() is w
                 and of_scales() is scales
-                and of_biases() is biases
                 and transpose is like[0]
                 and group_size is like[1]
                 and bits is like[2]
                 and mode == like[3]
+                and w.nbytes == sizes[0]
+                and scales.nbytes == sizes[1]
+                and w.dtype == _PACKED
+                and _default_device().type is _GPU
             ):
                 dtype, launch = launches[x.shape]
-                sizes = scales.itemsize if biases is None else scales.itemsize + biases.itemsize
-                if x.dtype == dtype and sizes == itemsizes and _default_device().type is _GPU:
-                    return launch((x, w, scales) if biases is None else (x, w, scales, biases), None)
+                if x.dtype == dtype:
+                    if of_biases is None:
+                        if biases is None:
+                            return launch((x, w, scales), None)
+                    elif biases is not None and of_biases() is biases and biases.nbytes == sizes[2]:
+                        return launch((x, w, scales, biases), None)
         except Exception:  # nothing known, or no such call: what follows finds out, and raises what stock raises
             pass
     try:
@@ -122,8 +128,9 @@ def on_gpu(stream: Any) -> bool:
 
 def forget() -> None:
     """Drops every look-up: tables or switches have changed."""
-    for memo in (_MATMUL, _ADDMM, _QUANTIZED, _WEIGHTS):
+    for memo in (_MATMUL, _ADDMM, _QUANTIZED):
         memo.clear()
+    ready.forget()
 
 
 def _remember(memo: dict[Any, Any], key: Any, run: Any) -> Any:

@@ -5,8 +5,8 @@ out of them (shapes, dtypes, the route) holds until one of the objects changes, 
 are the objects, and whether x has a shape and a dtype that was routed: half a microsecond instead of two
 (``benchmarks/launch.py``).
 
-An array's object can change in place (``scales *= other`` may promote it), which its item size shows: no promotion
-keeps that of the floating dtypes here. Weights that anything else has become of are no operands of the op at all.
+An array's object can change in place: ``scales *= other`` may promote it or broadcast it to more. Its bytes show
+either, but for packed weights that become float32, whose dtype is therefore asked too.
 """
 
 from __future__ import annotations
@@ -26,20 +26,18 @@ if TYPE_CHECKING:
     """From arrays and a stream to the result: ``kernels.launch.Bound``."""
     Like = tuple[bool, Optional[int], Optional[int], str]
     """A call's transpose, group size, bits and mode."""
-    Known = tuple[
-        Callable[[], Any],
-        Callable[[], Any],
-        Callable[[], Any],
-        Like,
-        int,
-        dict[tuple[int, ...], tuple[mx.Dtype, Launch]],
-    ]
+    Reference = Callable[[], Any]
+    Bytes = tuple[int, int, int]
+    Launches = dict[tuple[int, ...], tuple[mx.Dtype, Launch]]
+    Known = tuple[Reference, Reference, Optional[Reference], Like, Bytes, Launches]
 
 held = 0
 """Positive while every call has to be looked at: inside transformations, and where the program asked for stock."""
+generation = 0
+"""Raised by :func:`forget`."""
 WEIGHTS: dict[int, Known] = {}
-"""By the id of w: references to w, scales and biases; what the call said of them; the bytes of an element of scales and
-one of biases together; and by x's shape its dtype and what to launch."""
+"""By the id of w: references to w, scales and, where there are some, biases; what the call said of them; the bytes of
+each; and by x's shape its dtype and what to launch."""
 MOST_SHAPES = 256
 """Shapes of x for which a weight's launches are kept."""
 _counting = threading.Lock()
@@ -58,25 +56,48 @@ def holding() -> Iterator[None]:
             held -= 1
 
 
-def remember(x: mx.array, w: mx.array, scales: mx.array, biases: mx.array | None, like: Like, launch: Launch) -> None:
-    """Keeps what a call turned out to launch, for as long as its weights live."""
-    at = id(w)
-    known = WEIGHTS.get(at)
-    if known is None or known[0]() is not w or known[1]() is not scales or known[2]() is not biases or known[3] != like:
-        of_biases = _nothing if biases is None else weakref.ref(biases)
-        # Objects that are gone take what is known of them along, before another can have their id.
-        of_w = weakref.ref(w, lambda _: WEIGHTS.pop(at, None))
-        known = of_w, weakref.ref(scales), of_biases, like, itemsizes(scales, biases), {}
-        WEIGHTS[at] = known
-    launches = known[5]
-    if len(launches) >= MOST_SHAPES:
-        launches.clear()
-    launches[x.shape] = x.dtype, launch
+def forget() -> None:
+    """Drops everything: tables or switches have changed. What calls that are under way look up is not kept either."""
+    global generation
+    with _counting:
+        generation += 1
+        WEIGHTS.clear()
 
 
-def itemsizes(scales: mx.array, biases: mx.array | None) -> int:
-    return scales.itemsize if biases is None else scales.itemsize + biases.itemsize
+def remember(
+    looked_up: int,
+    x: mx.array,
+    w: mx.array,
+    scales: mx.array,
+    biases: mx.array | None,
+    like: Like,
+    launch: Launch,
+) -> None:
+    """Keeps what a call turned out to launch, for as long as its weights live; ``looked_up`` is the generation in which
+    that was looked up."""
+    with _counting:
+        if looked_up != generation:
+            return
+        at = id(w)
+        known = WEIGHTS.get(at)
+        if known is None or not _same(known, w, scales, biases, like):
+            of_biases = None if biases is None else weakref.ref(biases)
+            sizes = w.nbytes, scales.nbytes, 0 if biases is None else biases.nbytes
+            # An object that is gone takes what is known of it along, before another can have its id.
+            of_w = weakref.ref(w, lambda _: WEIGHTS.pop(at, None))
+            known = WEIGHTS[at] = of_w, weakref.ref(scales), of_biases, like, sizes, {}
+        launches = known[5]
+        if len(launches) >= MOST_SHAPES:
+            launches.clear()
+        launches[x.shape] = x.dtype, launch
 
 
-def _nothing() -> None:
-    return None
+def _same(known: Known, w: mx.array, scales: mx.array, biases: mx.array | None, like: Like) -> bool:
+    of_w, of_scales, of_biases, of_like, sizes, _ = known
+    return (
+        of_w() is w
+        and of_scales() is scales
+        and (biases is None if of_biases is None else of_biases() is biases and biases is not None)
+        and of_like == like
+        and sizes == (w.nbytes, scales.nbytes, 0 if biases is None else biases.nbytes)
+    )

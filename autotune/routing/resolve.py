@@ -53,7 +53,7 @@ def quantized(x: Any, w: Any, transpose: Any, group_size: Any, bits: Any, mode: 
     if 0 in (x.size, w.size):
         return empty
     routed = {}
-    quantization = None
+    generation, quantization = ready.generation, None
     for dtype in _dtypes_like(x):
         problem = quantized_problem(x, w, dtype, transpose, group_size, bits, mode)
         if problem is not None:
@@ -62,7 +62,7 @@ def quantized(x: Any, w: Any, transpose: Any, group_size: Any, bits: Any, mode: 
     if quantization is None or all(run is stock for run in routed.values()):
         return stock
     groups = (w.shape[0], w.shape[1] * 32 // quantization.bits // quantization.group_size)
-    return _quantized_by_dtype(routed, stock, groups, quantization.has_biases)
+    return _quantized_by_dtype(routed, stock, groups, quantization.has_biases, generation)
 
 
 def kind_of(gpu: bool) -> str:
@@ -163,7 +163,9 @@ def _by_addend(row: Any, full: Any, stock: Any) -> Any:
     return addmm
 
 
-def _quantized_by_dtype(routed: dict[mx.Dtype, Any], stock: Any, groups: tuple[int, int], has_biases: bool) -> Any:
+def _quantized_by_dtype(
+    routed: dict[mx.Dtype, Any], stock: Any, groups: tuple[int, int], has_biases: bool, generation: int
+) -> Any:
     """Picks the route by x's dtype; a call whose scales and biases are not what the op wants goes to stock, which
     refuses them or promotes the result. Affine scales have to be of x's dtype, the other modes' are uint8."""
 
@@ -184,7 +186,7 @@ def _quantized_by_dtype(routed: dict[mx.Dtype, Any], stock: Any, groups: tuple[i
         if stream is None and isinstance(run, Routed) and run.ready is not None:
             launch = run.ready(x.shape, w.shape)
             if launch is not None:
-                ready.remember(x, w, scales, biases, (transpose, group_size, bits, mode), launch)
+                ready.remember(generation, x, w, scales, biases, (transpose, group_size, bits, mode), launch)
         return out
 
     return quantized_matmul

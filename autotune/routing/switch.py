@@ -41,9 +41,9 @@ def enable(*, inference: bool = False) -> None:
     transformations out of ``mlx.core``: inside one that was taken before, and inside functions that ``mx.compile`` was
     given before, MLX raises an error for kernels of our own.
 
-    Traces made with ``shapeless=True`` run on stock, since they have to hold for shapes that were not looked up. A
-    function that was decorated with ``mx.compile(shapeless=True)`` before this call is out of reach, and has to run its
-    products inside :func:`stock`.
+    Traces made with ``shapeless=True`` run on stock, since they have to hold for shapes that were not looked up; so do
+    exported functions on CUDA, where our kernels are this machine's. A function that was decorated with
+    ``mx.compile(shapeless=True)`` before this call is out of reach, and has to run its products inside :func:`stock`.
     """
     if disabled():
         return
@@ -55,7 +55,7 @@ def enable(*, inference: bool = False) -> None:
     for name, transform in _TRANSFORMS.items():
         setattr(mx, name, _with_rules(transform) if inference else transform)
     for name, trace in _TRACERS.items():
-        setattr(mx, name, _shapeless_on_stock(trace, getattr(mx, name)))
+        setattr(mx, name, _elsewhere_on_stock(trace, getattr(mx, name)))
 
 
 def _warn_without_table() -> None:
@@ -136,23 +136,30 @@ def _ruled(function: Callable[..., Any]) -> Callable[..., Any]:
     return under_rules
 
 
-def _shapeless_on_stock(trace: Callable[..., Any], then: Callable[..., Any]) -> Callable[..., Any]:
-    """``mx.compile`` and its like, with functions that are traced for any shape kept on stock; ``then`` is what is
-    called.
+def _elsewhere_on_stock(trace: Callable[..., Any], then: Callable[..., Any]) -> Callable[..., Any]:
+    """``mx.compile`` and its like, with functions that are traced for any shape kept on stock, and on CUDA those that
+    are traced for other processes; ``then`` is what is called.
 
     Slicing and splitting, which the row compositions need, cannot be traced for shapes yet unknown: MLX would raise at
-    the second shape where stock would not.
+    the second shape where stock would not. And on CUDA a call hands MLX a kernel's name alone (``kernels.mlx_cache``),
+    which means nothing elsewhere.
     """
 
     @functools.wraps(trace)
     def tracing(*args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("shapeless") or (trace is _TRACERS["compile"] and len(args) > 3 and args[3]):
+        compiles = trace is _TRACERS["compile"]
+        exports = not compiles and _on_cuda()
+        if exports or kwargs.get("shapeless") or (compiles and len(args) > 3 and args[3]):
             args = tuple(_on_stock(arg) if _is_function(arg) else arg for arg in args)
             if "fun" in kwargs:
                 kwargs["fun"] = _on_stock(kwargs["fun"])
         return then(*args, **kwargs)
 
     return tracing
+
+
+def _on_cuda() -> bool:
+    return bool(mx.cuda.is_available())
 
 
 def _is_function(value: Any) -> bool:

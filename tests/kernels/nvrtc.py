@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from autotune.kernels import nvrtc
+from autotune.kernels import cuda, nvrtc
 from autotune.kernels.program import Launch
 
 ARCHITECTURE = "sm_90a"
@@ -14,7 +14,7 @@ def compiled(launch: Launch) -> dict[str, int]:
     """Compiles a launch: registers a thread, bytes spilled, bytes of shared memory. Raises CompileError."""
     compiler = nvrtc.compiler()
     assert compiler is not None
-    text = nvrtc.source(launch.program, launch, "kernel")
+    text = cuda.source(launch, "kernel")
     _, log = compiler.compile(text, ARCHITECTURE, ["--ptxas-options=-v"])
     found = {
         "registers": re.search(r"Used (\d+) registers", log),

@@ -84,7 +84,7 @@ class TestBare:
         starts = {1: (first, None), 2: (first, last), 3: (fresh, None), 4: (fresh, last), 5: (first, fresh)}
         ready = calls.BareQuantized(lambda x, w: starts[x[0]]).ready
         assert ready((1, 8), (2, 1))("ab", None) == ("product", "ab", None)
-        assert ready((2, 8), (2, 1))("ab", None) == ("sum", (("product", "ab", None),), None)
+        assert ready((2, 8), (2, 1))("ab", "stream") == ("sum", (("product", "ab", "stream"),), "stream")
         assert [ready((rows, 8), (2, 1)) for rows in (3, 4, 5)] == [None] * 3
 
 

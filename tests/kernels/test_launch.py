@@ -79,7 +79,7 @@ class TestPrecompiled:
         monkeypatch.setattr(launch, "_on_cuda", lambda: True)
         monkeypatch.setattr(launch, "_codes", {})
         monkeypatch.setattr(launch, "cuda_name", lambda program: "named")
-        monkeypatch.setattr(launch, "_finds_by_name", lambda: False)
+        monkeypatch.setattr(launch, "_found_in", lambda: None)
         monkeypatch.setattr(launch, "code", lambda asked: nvrtc.Code("named", b"code", Path("kept_1.cubin")))
         monkeypatch.setattr(mx.fast, "precompiled_cuda_kernel", precompiled, raising=False)
         return seen
@@ -96,22 +96,35 @@ class TestPrecompiled:
             assert (options["scalars"], len(options["inputs"])) == ((3, 5), 1)
             assert options["inputs"][0] is x
             assert (options["name"], options["compiled_source"]) == ("named", b"code")
+            assert options["ensure_row_contiguous"] is True
+
+    def test_machine_code_is_kept_for_each_number_of_threads(self, called, monkeypatch):
+        """It is compiled for so many and no more."""
+        monkeypatch.undo()
+        made = []
+        monkeypatch.setattr(launch, "_codes", {})
+        monkeypatch.setattr(launch, "cuda_name", lambda program: "named")
+        monkeypatch.setattr(mx.fast, "precompiled_cuda_kernel", None, raising=False)
+        monkeypatch.setattr(nvrtc, "code", lambda asked, name: made.append(asked.threadgroup))
+        for threads in ((4, 1, 1), (8, 1, 1), (4, 1, 1)):
+            launch.code(launch.Start(PRECOMPILED, (3,), (8, 1, 1), threads, (4,), mx.float32).launch((mx.ones(4),)))
+        assert made == [(4, 1, 1), (8, 1, 1)]
 
     def test_where_mlx_finds_code_by_name_none_is_handed_over(self, called, monkeypatch):
         placed = []
-        monkeypatch.setattr(launch, "_finds_by_name", lambda: True)
+        monkeypatch.setattr(launch, "_found_in", lambda: Path("ptx"))
         monkeypatch.setattr(launch.mlx_cache, "place", lambda *of: placed.append(of) or "kept_1")
         start = self.start()
         for _ in range(2):
             start(mx.ones(4))
         assert [(each["name"], each["compiled_source"]) for each in called] == [("kept_1", b"")] * 2
-        assert placed == [(Path("kept_1.cubin"), "named")]
+        assert placed == [(Path("kept_1.cubin"), "named", Path("ptx"))]
 
     def test_what_cannot_be_put_there_or_was_not_kept_is_handed_over(self, called, monkeypatch):
         def full(*_):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(launch, "_finds_by_name", lambda: True)
+        monkeypatch.setattr(launch, "_found_in", lambda: Path("ptx"))
         monkeypatch.setattr(launch.mlx_cache, "place", full)
         self.start()(mx.ones(4))
         monkeypatch.setattr(launch, "code", lambda asked: nvrtc.Code("named", b"code", None))
@@ -129,7 +142,7 @@ class TestPrecompiled:
         assert called == []
 
 
-class TestFindsByName:
+class TestFoundIn:
     """The trial with a kernel of one line, against an MLX that finds code or does not."""
 
     @pytest.fixture
@@ -145,24 +158,30 @@ class TestFindsByName:
 
         monkeypatch.setattr(launch, "code", lambda asked: nvrtc.Code("named", b"code", Path("kept_1.cubin")))
         monkeypatch.setattr(launch.mlx_cache, "place", lambda *of: "kept_1")
+        monkeypatch.setenv("MLX_PTX_CACHE_DIR", "ptx")
         monkeypatch.setattr(mx.fast, "precompiled_cuda_kernel", precompiled, raising=False)
-        launch._finds_by_name.cache_clear()
+        launch._found_in.cache_clear()
         yield seen
-        launch._finds_by_name.cache_clear()
+        launch._found_in.cache_clear()
 
     def test_is_tried_once(self, tried):
-        assert launch._finds_by_name()
-        assert launch._finds_by_name()
+        assert launch._found_in() == launch._found_in() == Path("ptx")
         ((call,)) = tried.calls
         assert (call["name"], call["compiled_source"], call["scalars"]) == ("kept_1", b"", (23,))
 
     @pytest.mark.parametrize("answer", [0, RuntimeError("Failed to load compiled kernel")])
     def test_whatever_goes_wrong_means_no(self, answer, tried):
         tried.answer = answer
-        assert not launch._finds_by_name()
+        assert not launch._found_in()
 
     @pytest.mark.parametrize("code", [None, nvrtc.Code("named", b"code", None)])
     def test_without_a_file_there_is_nothing_to_try(self, code, tried, monkeypatch):
         monkeypatch.setattr(launch, "code", lambda asked: code)
-        assert not launch._finds_by_name()
+        assert launch._found_in() is None
+        assert tried.calls == []
+
+    @pytest.mark.parametrize(("key", "value"), [("AUTOTUNE_BY_NAME", "0"), ("MLX_PTX_CACHE_DIR", "")])
+    def test_the_environment_can_turn_it_off(self, key, value, tried, monkeypatch):
+        monkeypatch.setenv(key, value)
+        assert launch._found_in() is None
         assert tried.calls == []

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import mlx.core as mx
 import pytest
 
-from autotune.kernels import launch, nvrtc
+from autotune.kernels import cuda, launch, nvrtc
 from autotune.kernels.program import Launch, Program
 
 PROGRAM = Program("p", ("sizes", "x"), ("y",), "#include <metal_stdlib>\nint f();\n", "y[0] = x[sizes[0]];")
@@ -55,7 +55,7 @@ class TestCode:
 
     def test_is_compiled_for_the_gpu_under_its_name(self, compiler):
         nvrtc.code(asked(), "some")
-        assert compiler.given == [(nvrtc.source(PROGRAM, asked(), "some"), "sm_90a")]
+        assert compiler.given == [(cuda.source(asked(), "some"), "sm_90a")]
 
     def test_is_read_the_next_time(self, compiler):
         assert nvrtc.code(asked(), "some") == nvrtc.code(asked(), "some")
@@ -116,59 +116,6 @@ class TestCompileAll:
         assert compiler.given == []
 
 
-def parameters(source):
-    """The signature in words: bounds, name and parameters."""
-    match = re.search(r'^extern "C" __global__ void __launch_bounds__\((\d+)\) (\w+)\((.*)\) \{$', source, re.MULTILINE)
-    assert match
-    return int(match[1]), match[2], match[3].split(", ")
-
-
-class TestSource:
-    def test_signature(self):
-        made = nvrtc.source(PROGRAM, asked(), "some")
-        by_value = ["int size0", "int size1", "int size2"]
-        assert parameters(made) == (128, "some", ["const __nv_bfloat16* x", "__half* y", *by_value])
-        assert "const int sizes[] = {size0, size1, size2};\ny[0] = x[sizes[0]];" in made
-
-    def test_without_sizes_there_is_nothing_by_value(self):
-        program = Program("p", ("x",), ("y",), "", "y[0] = x[0];")
-        made = nvrtc.source(program, asked(program, (mx.zeros((8,)),)), "some")
-        assert parameters(made)[2] == ["const float* x", "__half* y"]
-        assert "size" not in made.rpartition("{")[2]
-
-    def test_parts_are_in_order(self):
-        made = nvrtc.source(PROGRAM, asked(), "some")
-        places = [
-            made.index(part) for part in (nvrtc.PRELUDE, "#define METAL_FUNC", "int f();", "extern", PROGRAM.body)
-        ]
-        assert places == sorted(places)
-        assert made.endswith("}\n")
-        assert "metal_stdlib" not in made
-
-    def test_shapes_and_strides_only_where_the_body_asks(self):
-        body = "y[0] = x[x_shape[0] + x_strides[1]] + w[w_ndim];"
-        program = Program("p", ("x", "w"), ("y",), "", body, contiguous=False)
-        made = nvrtc.source(program, asked(program, (mx.zeros((2, 4)), mx.zeros((8,), mx.uint8))), "some")
-        assert parameters(made)[2] == [
-            "const float* x",
-            "const __grid_constant__ Shape x_shape",
-            "const __grid_constant__ Strides x_strides",
-            "const unsigned char* w",
-            "const __grid_constant__ int w_ndim",
-            "__half* y",
-        ]
-        assert "x_shape.data()[0] + x_strides.data()[1]" in made
-
-    def test_every_dtype_that_families_pass(self):
-        names = tuple(f"x{number}" for number in range(len(nvrtc.TYPES)))
-        program = Program("p", names, ("y", "z"), "", "y[0] = 0;")
-        inputs = tuple(mx.zeros((8,), dtype) for dtype in nvrtc.TYPES)
-        made = parameters(nvrtc.source(program, asked(program, inputs, (mx.float32, mx.bfloat16)), "some"))[2]
-        types = ("float", "__half", "__nv_bfloat16", "int", "unsigned int", "unsigned char")
-        assert made[:-2] == [f"const {type_}* {name}" for type_, name in zip(types, names)]
-        assert made[-2:] == ["float* y", "__nv_bfloat16* z"]
-
-
 class TestArchitecture:
     @pytest.mark.parametrize(
         ("reported", "compiled_for"),
@@ -204,7 +151,7 @@ class TestCompiler:
         tool = nvrtc.compiler()
         assert tool is not None
         program = Program("p", ("x",), ("y",), "", "y[thread_position_in_grid.x] = x[0];")
-        source = nvrtc.source(program, asked(program, (mx.zeros((8,)),), (mx.float32,)), "some_name")
+        source = cuda.source(asked(program, (mx.zeros((8,)),), (mx.float32,)), "some_name")
         made, _ = tool.compile(source, "sm_90a")
         assert made.startswith(b"\x7fELF")
         assert b"some_name" in made

@@ -5,6 +5,7 @@ What is launched is a stand-in that counts; the device that it is for is the CPU
 
 from __future__ import annotations
 
+import contextlib
 import gc
 
 import mlx.core as mx
@@ -137,6 +138,73 @@ def test_an_array_that_was_promoted_in_place(op, name):
     assert array.dtype == mx.float32
     out = weights.call()
     assert (out.dtype, op.launches) == (mx.float32, 0)
+
+
+def test_arrays_that_were_broadcast_in_place(op):
+    """They are the operands of a batch then, which is another product."""
+    weights = Weights()
+    weights.x = weights.x[None]
+    weights.call()
+    weights.w |= mx.zeros((2, *weights.w.shape), mx.uint32)
+    weights.scales += mx.zeros((2, *weights.scales.shape))
+    weights.biases += mx.zeros((2, *weights.biases.shape))
+    assert weights.call().shape == (2, M, N)
+    assert op.launches == 0
+
+
+@pytest.mark.parametrize("name", ["w", "scales", "biases"])
+def test_one_array_that_was_broadcast_in_place(op, name):
+    weights = Weights()
+    weights.call()
+    array = getattr(weights, name)
+    array += mx.zeros((2, *array.shape), array.dtype)
+    with contextlib.suppress(ValueError):  # what stock makes of it is stock's business
+        weights.call()
+    assert op.launches == 0
+
+
+def test_a_call_that_names_a_stream_is_not_kept(op):
+    weights = Weights()
+    assert mx.array_equal(weights.call(stream=mx.cpu), weights.expected())
+    assert (op.calls, ready.WEIGHTS) == (1, {})
+
+
+def test_packed_weights_that_became_numbers_are_stocks_error(op):
+    weights = Weights()
+    weights.call()
+    weights.w *= 1.0
+    assert weights.w.nbytes == weights.w.size * 4
+    with pytest.raises(ValueError, match="uint32"):
+        weights.call()
+    assert op.launches == 0
+
+
+def test_biases_that_are_gone_are_not_biases_that_never_were(op):
+    weights = Weights(dtype=mx.float16)
+    weights.call()
+    weights.biases = None
+    gc.collect()
+    weights.scales += mx.array(1.0, mx.float32)
+    with pytest.raises(ValueError, match="iases"):
+        weights.call()
+    assert op.launches == 0
+
+
+def test_what_was_looked_up_before_a_change_is_not_kept(op, monkeypatch):
+    """A switch, in another thread, while a call is under way; and a route that fails and is not to be used again."""
+    weights = Weights()
+    call = Op.__call__
+    monkeypatch.setattr(Op, "__call__", lambda self, *args, **kwargs: (ops.forget(), call(self, *args, **kwargs))[1])
+    weights.call()
+    assert ready.WEIGHTS == {}
+
+    def fails(self, *args, **kwargs):
+        raise RuntimeError("no such kernel here")
+
+    monkeypatch.setattr(Op, "__call__", fails)
+    with pytest.warns(router.RoutingWarning, match="not used again"):
+        assert mx.array_equal(weights.call(), weights.expected())
+    assert ready.WEIGHTS == {}
 
 
 def test_nothing_is_kept_of_weights_that_are_gone(op):
