@@ -46,6 +46,20 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             "tie_word_embeddings": False,
         },
     ),
+    "llama-3-70b": (
+        "llama",
+        {
+            "hidden_size": 8192,
+            "num_hidden_layers": 80,
+            "intermediate_size": 28672,
+            "num_attention_heads": 64,
+            "num_key_value_heads": 8,
+            "rms_norm_eps": 1e-5,
+            "vocab_size": 128256,
+            "rope_theta": 500000.0,
+            "tie_word_embeddings": False,
+        },
+    ),
     "qwen-3-8b": (
         "qwen3",
         {
@@ -66,6 +80,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 """mlx-lm's module and its arguments; from the configurations that ``configs/workloads`` names."""
 STEPS = 16
 """Steps of a round."""
+BY_DEFAULT = ("llama-3-8b", "qwen-3-8b")
 WAYS = ("stock", "routed", "inference")
 
 
@@ -78,6 +93,8 @@ def load(name: str) -> Any:
     model = code.Model(code.ModelArgs(model_type=module, **arguments))
     model.set_dtype(mx.bfloat16)
     nn.quantize(model, group_size=64, bits=4)
+    for layer in model.layers:  # one after the other: all of a large model unquantized need not fit
+        mx.eval(layer.parameters())
     mx.eval(model.parameters())
     return model
 
@@ -167,7 +184,7 @@ def in_words(way: str, ms: float, build_ms: float, schedule_ms: float, ratio: fl
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--table", help="a routing table (default: the one that autotune finds)")
-    parser.add_argument("--model", action="append", choices=MODELS, help="repeatable; all by default")
+    parser.add_argument("--model", action="append", choices=MODELS, help="repeatable; those of 8B by default")
     parser.add_argument("--rows", nargs="+", type=int, default=[1, 2, 3, 4, 6, 8])
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=10)
@@ -178,7 +195,7 @@ def main() -> None:
     here = machine.local(machine.default_kind())
     about = {"machine": here.device_name, "mlx": mx.__version__, "date": str(datetime.now(timezone.utc).date())}
     found = []
-    for name in asked.model or MODELS:
+    for name in asked.model or BY_DEFAULT:
         model = load(name)
         for rows in asked.rows:
             line = {"model": name, **measure(model, rows, asked.context, asked.rounds)}
