@@ -6,11 +6,11 @@
 The model is mlx-lm's own code with the shapes of a published one, 4-bit weights in groups of 64 in bfloat16, and random
 weights: what a step computes is not text, but takes as long. ``rows`` tokens go through the model at once, as in
 speculative decoding or, but for attention, a batch; the cache holds ``--context`` tokens before each step. Steps run as
-mlx-lm runs them: the next one is built while the GPU computes this one. Stock, routed, and routed with
-``autotune.enable(inference=True)`` take turns in rounds; the value is the median round of a step, and the ratio that of
-rounds next to each other, with the least and the most. ``build_ms`` and ``schedule_ms`` are the program's CPU
-time, of a step, for MLX's graph and for handing it to the GPU, without what it waits: where they make up the step, the
-CPU is the slower side.
+mlx-lm runs them: the next one is built while the GPU computes this one. Stock, routed, and routed with MLX's rules for
+gradients at every call (``autotune.enable(rules=True)``) take turns in rounds; the value is the median round of a step,
+and the ratio that of rounds next to each other, with the least and the most. ``build_ms`` and ``schedule_ms`` are the
+program's CPU time, of a step, for MLX's graph and for handing it to the GPU, without what it waits: where they make up
+the step, the CPU is the slower side.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 STEPS = 16
 """Steps of a round."""
 BY_DEFAULT = ("llama-3-8b", "qwen-3-8b")
-WAYS = ("stock", "routed", "inference")
+WAYS = ("stock", "routed", "rules")
 
 
 def load(name: str) -> Any:
@@ -102,7 +102,7 @@ def load(name: str) -> Any:
 def switch(way: str) -> None:
     autotune.disable()
     if way != "stock":
-        autotune.enable(inference=way == "inference")
+        autotune.enable(rules=way == "rules")
 
 
 @dataclass(frozen=True)

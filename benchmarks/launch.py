@@ -4,11 +4,11 @@
 
 ``stock`` is MLX's op; ``mlx`` is MLX's own function for custom kernels, called with everything prepared; ``call`` is
 our op, which finds what was prepared for these shapes and hands gradients to the stock op; ``bare`` is the same without
-gradients (``autotune.enable(inference=True)``), and ``routed`` that as a program calls it, router and all. The goal is
-6 us: for ``call`` on CUDA, and elsewhere for what it adds to ``mlx``. Calls build MLX's graph and are not evaluated.
-Without a GPU they are built inside ``mx.export_function``, where MLX records Metal kernels that it cannot run; the time
-to build is the same code's. On a GPU ``stock+`` and ``bare+`` are what it costs to evaluate a call: to hand it to the
-GPU, which computes meanwhile.
+gradients, which is what ``autotune.enable()`` calls where nobody transforms, and ``routed`` that as a program calls it,
+router and all. The goal is 6 us: for ``call`` on CUDA, and elsewhere for what it adds to ``mlx``. Calls build MLX's
+graph and are not evaluated. Without a GPU they are built inside ``mx.export_function``, where MLX records Metal kernels
+that it cannot run; the time to build is the same code's. On a GPU ``stock+`` and ``bare+`` are what it costs to
+evaluate a call: to hand it to the GPU, which computes meanwhile.
 
 Each value is the least of ``GROUPS`` batches of ``CALLS`` calls: what disturbs a loop only ever makes it slower.
 """

@@ -1,7 +1,7 @@
 """Runs a program with its MLX calls routed: ``python -m autotune.cli.program TABLE PROGRAM ...`` (``autotune run``).
 
 TABLE is a path or empty. Routing is on before anything of the program is imported, so that what it takes out of
-``mlx.core`` is what ``enable(inference=True)`` asks for.
+``mlx.core`` is what ``enable`` put there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main() -> None:
         except AutotuneError as error:
             print(f"autotune: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
-    switch.enable(inference=True)
+    switch.enable(rules=False)
     sys.argv = [program, *arguments]
     if program.endswith(".py"):
         sys.path[0] = os.path.dirname(os.path.abspath(program))

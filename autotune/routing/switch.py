@@ -9,37 +9,33 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import mlx.core as mx
 
 from ..errors import TableError
 from ..mlx_ops import ORIGINAL
-from . import ops, ready, table
+from . import ops, ready, table, transforms
 from .router import ROUTERS, Router, disabled, warn_once
 
 _TRACERS = {name: getattr(mx, name) for name in ("compile", "export_function", "exporter") if hasattr(mx, name)}
-_TRANSFORMS = {
-    name: getattr(mx, name)
-    for name in ("grad", "value_and_grad", "vjp", "jvp", "vmap", "checkpoint", "compile")
-    if hasattr(mx, name)
-}
-"""What differentiates or vectorizes a function, now or, as a compiled one, later."""
 _array_matmul = mx.array.__matmul__
 
 
-def enable(*, inference: bool = False) -> None:
+def enable(*, rules: Optional[bool] = None) -> None:
     """Routes the program's own MLX calls: ``mx.matmul``, ``mx.addmm``, ``mx.quantized_matmul`` and ``a @ b``.
 
     Modules that did ``from mlx.core import matmul`` before keep stock. ``AUTOTUNE_DISABLE`` in the environment wins:
     then nothing is replaced. Warns once where this machine has no table. Calling it twice is harmless; :func:`disable`
     undoes it.
 
-    ``inference`` calls kernels of our own without MLX's rules for ``mx.grad``, ``mx.jvp`` and ``mx.vmap``, but for what
-    is inside these: that saves a call 3 to 5 us of Python and two nodes to evaluate, which a model that waits for the
-    CPU notices (``benchmarks/launch.py``, ``benchmarks/decode.py``). It asks to be called before a program takes these
-    transformations out of ``mlx.core``: inside one that was taken before, and inside functions that ``mx.compile`` was
-    given before, MLX raises an error for kernels of our own.
+    Kernels of our own need MLX's rules for ``mx.grad``, ``mx.jvp`` and ``mx.vmap`` where a call is transformed, and
+    cost the CPU much less without: 5 us a call on an H100's host (``benchmarks/launch.py``). So calls have them inside
+    these transformations, which can be told for what is taken from ``mlx.core`` from here on; where the program has
+    taken one before, by name or by making a function of it (``transforms.taken``), every call has them. ``rules``
+    decides it instead: True is for a program that transforms in ways that Python's garbage collector does not see, and
+    False for one that has transformed before, but not what it routes. What is wrongly called without them raises MLX's
+    error that a ``CustomKernel`` has no such rule.
 
     Traces made with ``shapeless=True`` run on stock, since they have to hold for shapes that were not looked up; so do
     exported functions on CUDA, where our kernels are this machine's. A function that was decorated with
@@ -47,15 +43,18 @@ def enable(*, inference: bool = False) -> None:
     """
     if disabled():
         return
-    ROUTERS.switch(True, bare=inference)
+    _put_back()
+    bare = not transforms.taken() if rules is None else not rules
+    ROUTERS.switch(True, bare=bare)
     _warn_without_table()
     for op in ORIGINAL:
         setattr(mx, op, getattr(ops, op))
     mx.array.__matmul__ = _routed_matmul  # type: ignore[method-assign]
-    for name, transform in _TRANSFORMS.items():
-        setattr(mx, name, _with_rules(transform) if inference else transform)
+    if bare:
+        for name in transforms.TRANSFORMS:
+            setattr(mx, name, _with_rules(transforms.TRANSFORMS[name]))
     for name, trace in _TRACERS.items():
-        setattr(mx, name, _elsewhere_on_stock(trace, getattr(mx, name)))
+        setattr(mx, name, _elsewhere_on_stock(trace))
 
 
 def _warn_without_table() -> None:
@@ -68,10 +67,14 @@ def _warn_without_table() -> None:
 def disable() -> None:
     """Puts MLX's own ops back, and makes this package's ops call stock."""
     ROUTERS.switch(False)
+    _put_back()
+
+
+def _put_back() -> None:
     for op, original in ORIGINAL.items():
         setattr(mx, op, original)
     mx.array.__matmul__ = _array_matmul  # type: ignore[method-assign]
-    for name, original in {**_TRANSFORMS, **_TRACERS}.items():
+    for name, original in {**transforms.TRANSFORMS, **_TRACERS}.items():
         setattr(mx, name, original)
 
 
@@ -136,9 +139,9 @@ def _ruled(function: Callable[..., Any]) -> Callable[..., Any]:
     return under_rules
 
 
-def _elsewhere_on_stock(trace: Callable[..., Any], then: Callable[..., Any]) -> Callable[..., Any]:
+def _elsewhere_on_stock(trace: Callable[..., Any]) -> Callable[..., Any]:
     """``mx.compile`` and its like, with functions that are traced for any shape kept on stock, and on CUDA those that
-    are traced for other processes; ``then`` is what is called.
+    are traced for other processes.
 
     Slicing and splitting, which the row compositions need, cannot be traced for shapes yet unknown: MLX would raise at
     the second shape where stock would not. And on CUDA a call hands MLX a kernel's name alone (``kernels.mlx_cache``),
@@ -153,7 +156,7 @@ def _elsewhere_on_stock(trace: Callable[..., Any], then: Callable[..., Any]) -> 
             args = tuple(_on_stock(arg) if _is_function(arg) else arg for arg in args)
             if "fun" in kwargs:
                 kwargs["fun"] = _on_stock(kwargs["fun"])
-        return then(*args, **kwargs)
+        return trace(*args, **kwargs)
 
     return tracing
 

@@ -412,7 +412,7 @@ class _Tuner:
 
     def _host(self, route: Route) -> float:
         """Microseconds that a call costs the program more than stock's, the least of a few takes of each in turns:
-        what disturbs a loop only ever makes it slower. Calls are those of ``enable(inference=True)``. On a CPU the
+        what disturbs a loop only ever makes it slower. Calls are without MLX's rules for gradients. On a CPU the
         program and the device share what they cost."""
         if self._sweep._origin.backend == "cpu":
             return 0.0

@@ -80,8 +80,8 @@ def test_routing_is_on_before_a_package_is_imported(run, tmp_path):
     )
     (tmp_path / "pk" / "vendored" / "vend.py").write_text("")
     (tmp_path / "pk" / "server.py").write_text(
-        "import vend\nimport pk\nfrom autotune.routing import ops, switch\n"
-        "print(pk.matmul is ops.matmul, pk.grad is not switch._TRANSFORMS['grad'])\n"
+        "import vend\nimport pk\nfrom autotune.routing import ops, transforms\n"
+        "print(pk.matmul is ops.matmul, pk.grad is not transforms.TRANSFORMS['grad'])\n"
     )
     ended = run("pk.server")
     assert (ended.returncode, ended.stdout) == (0, "True True\n"), ended.stderr

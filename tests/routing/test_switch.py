@@ -1,4 +1,4 @@
-"""``enable(inference=True)``: where kernels of our own are called without MLX's rules for transformations."""
+"""``enable``: where kernels of our own are called with MLX's rules for transformations, and where without."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from autotune import kernels
 from autotune.kernels.base import Kernel
 from autotune.mlx_ops import ORIGINAL
 from autotune.problem import OPS
-from autotune.routing import switch
+from autotune.routing import transforms
 from autotune.routing.router import ROUTERS
 
 N, K = 16, 32
@@ -69,15 +69,16 @@ TRANSFORMS = {
     "vjp": lambda x: mx.vjp(layer, [x], [mx.array(1.0)]),
     "jvp": lambda x: mx.jvp(layer, [x], [x]),
     "vmap": lambda x: mx.vmap(layer)(mx.stack([x, x])),
-    "compile": lambda x: mx.compile(layer)(x),
-    "compile in a partial": lambda x: partial(mx.compile, inputs=None)(layer)(x),
+    "grad in a partial": lambda x: partial(mx.grad, argnums=0)(layer)(x),
     "checkpoint": lambda x: mx.checkpoint(layer)(x),
+    "grad of what was compiled": lambda x: mx.grad(mx.compile(layer))(x),
+    "compile of grad": lambda x: mx.compile(mx.grad(layer))(x),
 }
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_what_is_transformed_has_rules_and_the_rest_has_none(name, kernel, x):
-    autotune.enable(inference=True)
+    autotune.enable(rules=False)
     layer(x)
     mx.eval(TRANSFORMS[name](x))
     layer(x)
@@ -89,7 +90,7 @@ def test_a_transformation_that_raises_ends_too(kernel, x):
         layer(x)
         raise KeyError
 
-    autotune.enable(inference=True)
+    autotune.enable(rules=False)
     with pytest.raises(KeyError):
         mx.grad(broken)(x)
     layer(x)
@@ -97,30 +98,74 @@ def test_a_transformation_that_raises_ends_too(kernel, x):
 
 
 def test_inside_another_the_rules_stay(kernel, x):
-    autotune.enable(inference=True)
+    autotune.enable(rules=False)
     mx.grad(lambda x: mx.grad(layer)(x).sum() + layer(x))(x)
     assert kernel.calls == ["ruled", "ruled"]
 
 
 def test_shapeless_functions_are_on_stock_all_the_same(kernel, x):
-    autotune.enable(inference=True)
+    autotune.enable(rules=False)
     mx.eval(mx.compile(layer, shapeless=True)(x))
     assert kernel.calls == []
 
 
-def test_without_it_everything_has_rules(kernel, x):
+def test_what_is_compiled_has_none(kernel, x):
+    """It is traced anew when it is transformed (``test_transforms``)."""
+    autotune.enable(rules=False)
+    compiled = mx.compile(layer)
+    mx.eval(compiled(x), mx.grad(compiled)(x), compiled(x))
+    assert kernel.calls == ["bare", "ruled"]
+
+
+def test_on_demand_everything_has_rules(kernel, x):
     for _ in range(2):
-        autotune.enable(inference=True)
-        autotune.enable()
+        autotune.enable(rules=False)
+        autotune.enable(rules=True)
         layer(x)
         mx.grad(layer)(x)
     assert kernel.calls == ["ruled"] * 4
 
 
+class TestUnlessTold:
+    """What the program has taken before decides."""
+
+    def test_where_nothing_was_taken_only_what_is_transformed_has_rules(self, kernel, x, monkeypatch):
+        monkeypatch.setattr(transforms, "taken", lambda: "")
+        autotune.enable()
+        layer(x)
+        mx.grad(layer)(x)
+        assert kernel.calls == ["bare", "ruled"]
+
+    def test_what_was_taken_by_name_has_them(self, kernel, x):
+        grad = mx.grad
+        program = {"grad": grad}
+        autotune.enable()
+        program["grad"](layer)(x)
+        layer(x)
+        assert kernel.calls == ["ruled"] * 2
+
+    def test_what_was_made_before_has_them(self, kernel, x):
+        made = mx.value_and_grad(layer)
+        autotune.enable()
+        made(x)
+        layer(x)
+        assert kernel.calls == ["ruled"] * 2
+
+    def test_enabling_again_finds_the_same(self, kernel, x, monkeypatch):
+        """Its own replacements are no program's."""
+        seen = []
+        monkeypatch.setattr(transforms, "taken", lambda: seen.append(mx.grad) or "")
+        for _ in range(2):
+            autotune.enable()
+        assert seen == [transforms.TRANSFORMS["grad"]] * 2
+        layer(x)
+        assert kernel.calls == ["bare"]
+
+
 def test_disable_puts_the_transformations_back(kernel):
-    before = {name: getattr(mx, name) for name in switch._TRANSFORMS}
-    assert before == switch._TRANSFORMS
-    autotune.enable(inference=True)
+    before = {name: getattr(mx, name) for name in transforms.TRANSFORMS}
+    assert before == transforms.TRANSFORMS
+    autotune.enable(rules=False)
     assert all(getattr(mx, name) is not before[name] for name in before)
     autotune.disable()
     assert all(getattr(mx, name) is before[name] for name in before)
@@ -131,6 +176,6 @@ def test_compiled_functions_keep_their_names(kernel):
         """Says something."""
         return x
 
-    autotune.enable(inference=True)
+    autotune.enable(rules=False)
     for made in (mx.compile(named), mx.compile(named, shapeless=True)):
         assert (made.__name__, made.__doc__) == ("named", "Says something.")
