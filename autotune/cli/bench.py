@@ -117,6 +117,7 @@ def _run(
         raise UsageError("AUTOTUNE_DISABLE keeps every call on stock", "unset it to measure routes")
     if table:
         switch.use_table(table)
+    ROUTERS.switch(True, bare=True)  # as `enable` has calls where nobody transforms
     names = workloads_ if workloads_ or problems else ["quick" if kind == "cpu" else "small-batch"]
     chosen = chosen_problems(names, problems, ops, kind, quick=False)
     chains = bench.chains_of([workloads.load(name) for name in names], chosen, ms)
