@@ -19,7 +19,9 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def export(
         chip: str = typer.Option("", envvar="AUTOTUNE_CHIP", help="Chip whose results to export; default: this one."),
-        out: Optional[Path] = typer.Option(None, help="Folder to write to. Default: the user's tables."),
+        out: Optional[Path] = typer.Option(
+            None, help="Folder to write to. Default: the user's tables, or that of the CSV."
+        ),
         from_csv: Optional[Path] = typer.Option(None, "--from-csv", help="Results from a CSV instead of the studies."),
         without: Optional[list[str]] = typer.Option(None, help="Leave this kernel's routes out (repeatable)."),
         workload: Optional[list[str]] = typer.Option(None, help="Only this workload's problems (repeatable)."),
@@ -56,9 +58,20 @@ def register(app: typer.Typer) -> None:
         for target in (path, path.with_suffix(".csv")):
             if from_csv is None or not target.exists() or not target.samefile(from_csv):
                 sources.demand(target, rows[0].source)
-        derived = _derive(rows, path, gpu_bound)
+        evidence = path.with_suffix(".csv")
+        if from_csv is not None and len(rows) < len(found) and evidence.exists() and evidence.samefile(from_csv):
+            raise UsageError(
+                f"{from_csv} would be left with {len(rows)} of its {len(found)} results",
+                "name a folder for the table and its results: --out FOLDER",
+            )
+        before = _incumbent(path)
+        derived = _derive(rows, before, gpu_bound)
         table.write_atomically(path.with_suffix(".csv"), results.dumps(rows))
         table.save(derived, path)
+        if before is not None and (gone := _lost(before, derived)):
+            note(
+                f"{path} was replaced: {gone} of its {before.count} routes are for products that are not in it any more"
+            )
         routed = sum(row["route"] != "stock" for each in derived.families.values() for row in each)
         if dropped:
             note(f"{dropped} results of kernels that changed since were left out: run autotune sweep to renew them")
@@ -160,19 +173,35 @@ def _only(rows: list[Result], names: list[str], without: list[str], ms: list[int
     return [row for row in kept if row.route.split(" ", 1)[0] not in without or row.route == "stock"]
 
 
-def _derive(rows: list[Result], path: Path, gpu_bound: bool) -> Table:
-    """The table, with ties broken by the one that stands at ``path``, if a usable one does."""
+def _incumbent(path: Path) -> Table | None:
+    """The table that stands at ``path``, if a usable one does."""
     from ..routing import table
+
+    if not path.exists():
+        return None
+    try:
+        incumbent = table.load(path)
+        return incumbent if all(True for _ in incumbent) else None
+    except AutotuneError as error:
+        note(f"warning: the table that is there is not used to break ties ({error.cause})")
+        return None
+
+
+def _lost(before: Table, after: Table) -> int:
+    """How many routes that are not stock had an M of a family for which the new table has no row."""
+    there = {family: [(row.first, row.last) for row in rows] for family, rows in after}
+    return sum(
+        not any(first <= row.last and row.first <= last for first, last in there.get(family, []))
+        for family, rows in before
+        for row in rows
+        if str(row.route) != "stock"
+    )
+
+
+def _derive(rows: list[Result], incumbent: Table | None, gpu_bound: bool) -> Table:
+    """The table, with ties broken by the one that stands there."""
     from ..search import export, workloads
 
-    incumbent = None
-    if path.exists():
-        try:
-            incumbent = table.load(path)
-            incumbent = incumbent if all(True for _ in incumbent) else None
-        except AutotuneError as error:
-            note(f"warning: the table that is there is not used to break ties ({error.cause})")
-            incumbent = None
     measured = {row.problem for row in rows if row.route == "stock"}
     covered = [
         name for name in workloads.names() if all(str(problem) in measured for problem in workloads.load(name).problems)

@@ -63,6 +63,7 @@ def register(app: typer.Typer) -> None:
             emit(written)
         else:
             print(report.table(outcome))
+            print(report.LEGEND)
             if listed := report.failures(outcome, target, chosen_seed):
                 print(f"\n{listed}")
         runs = sum(verdict.runs for verdict in outcome.verdicts.values())

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from ..search.results import OK, PRUNED, Result
 from .tables import count
 
-HEAD = "each kernel against stock by itself (geometric mean of its best, over the problems that it was timed for):"
+HEAD = (
+    "each kernel against stock by itself (geometric mean of its best, at least 1, over the problems it was timed for):"
+)
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,12 @@ def _number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
+LEGEND = (
+    "worst: the largest error of an element, as a share of what is allowed (100 %); stock is MLX's own,\n"
+    "whose runs beyond that of a careful kernel are counted and never a failure"
+)
+
+
 def table(outcome: Outcome) -> str:
     """A line for each kernel: what was tried, and the worst error as a share of what is allowed."""
     head = ("kernel", "verdict", "kinds", "configs", "runs", "worst", "on")

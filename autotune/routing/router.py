@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import warnings
 from bisect import bisect_right
@@ -306,4 +307,15 @@ def warn_once(text: str) -> None:
     if text not in _WARNED:
         _WARNED.add(text)
         with contextlib.suppress(RoutingWarning):  # made an error by the user's filters: a routed call never raises
-            warnings.warn(f"autotune: {text}", RoutingWarning, stacklevel=3)
+            warnings.warn(f"autotune: {text}", RoutingWarning, stacklevel=_program())
+
+
+def _program() -> int:
+    """The ``stacklevel``, for a warning by who calls this, of the program's own line."""
+    level, frame = 1, sys._getframe(1)
+    while (
+        frame.f_back is not None
+        and frame.f_globals.get("__name__", "").partition(".")[0] == __package__.partition(".")[0]
+    ):
+        level, frame = level + 1, frame.f_back
+    return level

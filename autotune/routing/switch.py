@@ -18,7 +18,7 @@ from ..mlx_ops import ORIGINAL
 from . import ops, ready, table, transforms
 from .router import ROUTERS, Router, disabled, warn_once
 
-_TRACERS = {name: getattr(mx, name) for name in ("compile", "export_function", "exporter") if hasattr(mx, name)}
+_TRACERS = tuple(name for name in ("compile", "export_function", "exporter") if hasattr(mx, name))
 _array_matmul = mx.array.__matmul__
 
 
@@ -37,24 +37,28 @@ def enable(*, rules: Optional[bool] = None) -> None:
     False for one that has transformed before, but not what it routes. What is wrongly called without them raises MLX's
     error that a ``CustomKernel`` has no such rule.
 
-    Traces made with ``shapeless=True`` run on stock, since they have to hold for shapes that were not looked up; so do
-    exported functions on CUDA, where our kernels are this machine's. A function that was decorated with
+    Exported functions run on stock, and traces made with ``shapeless=True``, since they have to hold for shapes that
+    were not looked up. A function that was decorated with
     ``mx.compile(shapeless=True)`` before this call is out of reach, and has to run its products inside :func:`stock`.
     """
     if disabled():
         return
-    _put_back()
-    bare = not transforms.taken() if rules is None else not rules
-    ROUTERS.switch(True, bare=bare)
+    ROUTERS.switch(True, bare=False)
     _warn_without_table()
     for op in ORIGINAL:
-        setattr(mx, op, getattr(ops, op))
+        _put(op, getattr(ops, op))
     mx.array.__matmul__ = _routed_matmul  # type: ignore[method-assign]
-    if bare:
-        for name in transforms.TRANSFORMS:
-            setattr(mx, name, _with_rules(transforms.TRANSFORMS[name]))
-    for name, trace in _TRACERS.items():
-        setattr(mx, name, _elsewhere_on_stock(trace))
+    for name in _TRACERS:
+        if not _is_ours(name):
+            _put(name, _elsewhere_on_stock(getattr(mx, name), name == "compile"))
+    # First what is there from now on, then a look at what was taken before: nothing gets in between.
+    for name, transform in transforms.TRANSFORMS.items():
+        if getattr(mx, name) is transform:
+            _put(name, _with_rules(name))
+    if rules is None:
+        rules = not all(map(_is_ours, transforms.TRANSFORMS)) or bool(transforms.taken())
+    if not rules:
+        ROUTERS.switch(True, bare=True)
 
 
 def _warn_without_table() -> None:
@@ -70,12 +74,31 @@ def disable() -> None:
     _put_back()
 
 
+_BEFORE: dict[str, Any] = {}
+_OURS: dict[str, Any] = {}
+"""By their names in ``mlx.core``: what was there, but for the transformations, which nothing else is to hold; and what
+of ours is there instead."""
+
+
+def _put(name: str, ours: Any) -> None:
+    if not _is_ours(name) and name not in transforms.TRANSFORMS:
+        _BEFORE[name] = getattr(mx, name)
+    _OURS[name] = ours
+    setattr(mx, name, ours)
+
+
+def _is_ours(name: str) -> bool:
+    return name in _OURS and getattr(mx, name) is _OURS[name]
+
+
 def _put_back() -> None:
-    for op, original in ORIGINAL.items():
-        setattr(mx, op, original)
+    """But for what the program has put in our place since."""
+    for name in [*_OURS]:
+        if _is_ours(name):
+            setattr(mx, name, transforms.TRANSFORMS.get(name) or _BEFORE[name])
+        _OURS.pop(name)
+        _BEFORE.pop(name, None)
     mx.array.__matmul__ = _array_matmul  # type: ignore[method-assign]
-    for name, original in {**transforms.TRANSFORMS, **_TRACERS}.items():
-        setattr(mx, name, original)
 
 
 def use_table(path: str | Path | None, *, simulated: bool = False) -> None:
@@ -116,17 +139,21 @@ def _routed_matmul(a: mx.array, b: Any) -> mx.array:
     return ops.matmul(a, b) if isinstance(b, mx.array) else _array_matmul(a, b)
 
 
-def _with_rules(transform: Callable[..., Any]) -> Callable[..., Any]:
-    """``mx.grad`` and its like, with the function's products under MLX's rules for them."""
+def _with_rules(name: str) -> Callable[..., Any]:
+    """``mx.grad`` or one of its like, by name, with products under MLX's rules while the function runs, and while what
+    was made of it does: the default rules of ``mx.custom_function`` run their function after the one around it."""
 
-    @functools.wraps(transform)
     def transforming(*args: Any, **kwargs: Any) -> Any:
-        if "fun" in kwargs:
+        if callable(kwargs.get("fun")):
             kwargs["fun"] = _ruled(kwargs["fun"])
-        elif args and _is_function(args[0]):
+        elif args and callable(args[0]):
             args = (_ruled(args[0]), *args[1:])
-        return transform(*args, **kwargs)
+        with ROUTERS.transforming():
+            made = transforms.TRANSFORMS[name](*args, **kwargs)
+        return _ruled(made) if callable(made) and not isinstance(made, mx.array) else made
 
+    functools.update_wrapper(transforming, transforms.TRANSFORMS[name])
+    del vars(transforming)["__wrapped__"]  # it would be MLX's own, held by name
     return transforming
 
 
@@ -136,33 +163,27 @@ def _ruled(function: Callable[..., Any]) -> Callable[..., Any]:
         with ROUTERS.transforming():
             return function(*args, **kwargs)
 
+    setattr(under_rules, transforms.OURS, True)
     return under_rules
 
 
-def _elsewhere_on_stock(trace: Callable[..., Any]) -> Callable[..., Any]:
-    """``mx.compile`` and its like, with functions that are traced for any shape kept on stock, and on CUDA those that
-    are traced for other processes.
+def _elsewhere_on_stock(trace: Callable[..., Any], compiles: bool) -> Callable[..., Any]:
+    """``mx.compile`` and its like, with functions that are traced for any shape, or for other processes, kept on stock.
 
     Slicing and splitting, which the row compositions need, cannot be traced for shapes yet unknown: MLX would raise at
-    the second shape where stock would not. And on CUDA a call hands MLX a kernel's name alone (``kernels.mlx_cache``),
-    which means nothing elsewhere.
+    the second shape where stock would not. What is exported is for machines that no table here is for, MLX cannot
+    export a call under rules, and on CUDA a call hands MLX a kernel's name alone (``kernels.mlx_cache``).
     """
 
     @functools.wraps(trace)
     def tracing(*args: Any, **kwargs: Any) -> Any:
-        compiles = trace is _TRACERS["compile"]
-        exports = not compiles and _on_cuda()
-        if exports or kwargs.get("shapeless") or (compiles and len(args) > 3 and args[3]):
+        if not compiles or kwargs.get("shapeless") or (len(args) > 3 and args[3]):
             args = tuple(_on_stock(arg) if _is_function(arg) else arg for arg in args)
             if "fun" in kwargs:
                 kwargs["fun"] = _on_stock(kwargs["fun"])
         return trace(*args, **kwargs)
 
     return tracing
-
-
-def _on_cuda() -> bool:
-    return bool(mx.cuda.is_available())
 
 
 def _is_function(value: Any) -> bool:

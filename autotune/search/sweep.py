@@ -38,6 +38,8 @@ of its command buffers are under way, of which a call with much to read can fill
 HOST_BYTES = 1 << 30
 """Most memory for a take: its results all live at once, and with them, at worst, as many copies of the weights in
 float32."""
+ROWS = "v"
+"""The parameter of vector kernels that says how many rows of x are taken at once."""
 WINNERS = 3
 """A problem's fastest routes that others start from: the family's next problem, and the same M of a near shape."""
 
@@ -94,6 +96,19 @@ class Outcome:
     disturbed: int = 0
     slowed: int = 0
     failed: list[Result] = field(default_factory=list)
+
+
+def following(winners: Sequence[Route], before: int, m: int) -> list[Route]:
+    """Winners at one M for another: where one takes all rows of x at once, first the same for the new ones. Two rows at
+    once are the best for two and the worst for three, for which the weights are read twice then, and without this a
+    search that begins from them concludes that the whole kernel is slow."""
+    found = []
+    for route in winners:
+        config = dict(route.config)
+        if config.get(ROWS) == before != m:
+            found.append(Route.of(route.kernel, {**config, ROWS: m}))
+        found.append(route)
+    return found
 
 
 class Sweep:
@@ -225,10 +240,11 @@ class Sweep:
 
     def seeds(self, problem: Problem) -> list[Route]:
         """What this chip's table has for the problem; winners of the family's problem before this one, since the next M
-        mostly wants the same, and of the nearest shape at this M, which say how far that shape speaks for this one;
-        what tables have near by. All but the first take half of a search at most: where all of it went to them, what
-        the first problem found by luck would be the last word."""
-        own = list(self._winners.get(problem.family, {}).values())[-1:]
+        mostly wants the same or what follows from it, and of the nearest shape at this M, which say how far that shape
+        speaks for this one; what tables have near by. All but the first take half of a search at most: where all of it
+        went to them, what the first problem found by luck would be the last word."""
+        before = list(self._winners.get(problem.family, {}).items())[-1:]
+        own = [following(routes, m, problem.m) for m, routes in before]
         class_ = class_of(str(problem))
         alike = [each for each, at in self._winners.items() if problem.m in at and class_of(str(each)) == class_]
         others = [(factor(each, problem.family), each) for each in alike if each != problem.family]

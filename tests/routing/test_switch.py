@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import partial
 
 import mlx.core as mx
@@ -151,15 +153,70 @@ class TestUnlessTold:
         layer(x)
         assert kernel.calls == ["ruled"] * 2
 
-    def test_enabling_again_finds_the_same(self, kernel, x, monkeypatch):
-        """Its own replacements are no program's."""
-        seen = []
-        monkeypatch.setattr(transforms, "taken", lambda: seen.append(mx.grad) or "")
-        for _ in range(2):
-            autotune.enable()
-        assert seen == [transforms.TRANSFORMS["grad"]] * 2
-        layer(x)
-        assert kernel.calls == ["bare"]
+    def test_what_the_program_put_in_their_place_has_them_and_stays(self, kernel, x, monkeypatch):
+        monkeypatch.setattr(mx, "grad", lambda function: transforms.TRANSFORMS["grad"](function))
+        theirs = mx.grad
+        autotune.enable()
+        mx.grad(layer)(x)
+        assert (kernel.calls, mx.grad) == (["ruled"], theirs)
+        autotune.disable()
+        assert mx.grad is theirs
+
+
+def test_enabling_again_finds_the_same():
+    """In a process of its own, where nothing but this was transformed: what ours made, and ours held by name, are no
+    program's."""
+    program = """
+import mlx.core as mx, mlx.nn, autotune, threading
+from autotune.routing.router import ROUTERS
+said = []
+def enable():
+    autotune.enable()
+    said.append(ROUTERS._bare)
+enable()
+from mlx.core import grad
+kept = [mx.value_and_grad(lambda x: x.sum()), mx.vmap(lambda x: x), mx.compile(mx.grad(lambda x: x.sum())), grad]
+enable()
+autotune.disable()
+enable()
+autotune.disable()
+kept.append(mx.grad)
+enable()
+print(said)
+"""
+    ended = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[True, True, True, False]\n"
+
+
+CUSTOM = {
+    "vmap of a vjp": (("vjp",), lambda f, x: mx.vmap(f)(mx.stack([x, x]))),
+    "jvp of a vjp": (("vjp",), lambda f, x: mx.jvp(f, [x], [x])),
+    "grad of a vmap": (("vmap",), lambda f, x: mx.grad(lambda x: mx.sum(f(x)))(x)),
+}
+
+
+@pytest.mark.parametrize("name", CUSTOM)
+def test_a_custom_function_without_one_of_the_rules_has_ours(name, kernel, x):
+    """MLX's default for that rule runs the function after the transformed one has returned."""
+    rules, transform = CUSTOM[name]
+    autotune.enable(rules=False)
+    custom = mx.custom_function(layer)
+    if "vjp" in rules:
+        custom.vjp(lambda primals, cotangents, outputs: primals)
+    if "vmap" in rules:
+        custom.vmap(lambda inputs, axes: (layer(inputs[0]), 0))
+    mx.eval(transform(custom, x))
+    assert set(kernel.calls) == {"ruled"}
+
+
+def test_a_class_can_be_what_is_transformed(kernel, x):
+    class Loss:
+        def __new__(cls, x):
+            return layer(x)
+
+    autotune.enable(rules=False)
+    mx.grad(Loss)(x)
+    assert kernel.calls == ["ruled"]
 
 
 def test_disable_puts_the_transformations_back(kernel):

@@ -21,7 +21,7 @@ from autotune.search import sweep as sweep_module
 from autotune.search.measure import EFFORTS
 from autotune.search.results import FAILED, INACCURATE, OK, PRUNED, Origin
 from autotune.search.studies import ProblemStudy
-from autotune.search.sweep import Plan, Sweep
+from autotune.search.sweep import Plan, Sweep, following
 from autotune.search.tuned import UNTUNED, Tuned
 
 ORIGIN = Origin.of("fake", MACHINE, "0.1.0", "chained")
@@ -756,3 +756,16 @@ class TestHost:
         device = FakeDevice(planted(**{PAD: 4e-4}), failures={PAD: "crashed"}, fail_in=("host",))
         lab.sweep(device=device)
         assert lab.rows()[PAD].status == FAILED
+
+
+class TestFollowing:
+    """Winners at one M that become seeds for another."""
+
+    def test_what_took_all_rows_at_once_takes_all_of_the_new_ones_first(self):
+        two, one = Route.parse("qmv v=2 rows=4"), Route.parse("qmv v=1 rows=8")
+        assert following([two, one], 2, 3) == [Route.parse("qmv v=3 rows=4"), two, one]
+
+    def test_the_rest_stays(self):
+        winners = [Route.parse("qmv_mma v=8 rows=4"), Route.parse(PAD), STOCK]
+        assert following(winners, 2, 3) == winners
+        assert following(winners, 8, 8) == winners
