@@ -312,10 +312,8 @@ def warn_once(text: str) -> None:
 
 def _program() -> int:
     """The ``stacklevel``, for a warning by who calls this, of the program's own line."""
+    ours = __name__.partition(".")[0]
     level, frame = 1, sys._getframe(1)
-    while (
-        frame.f_back is not None
-        and frame.f_globals.get("__name__", "").partition(".")[0] == __package__.partition(".")[0]
-    ):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == ours:
         level, frame = level + 1, frame.f_back
     return level

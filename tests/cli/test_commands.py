@@ -464,6 +464,22 @@ class TestExport:
         assert {Problem.parse(row.problem).m for row in results.read(tmp_path / "there" / "h100.csv")} == {m}
         assert "no results to export" in fails(FAILED, "export", "--from-csv", str(measured), "--m", "999")
 
+    def test_a_part_of_a_csv_does_not_take_its_place(self, fails, measured):
+        before = measured.read_bytes()
+        m = Problem.parse(results.read(measured)[0].problem).m
+        said = fails(USAGE, "export", "--from-csv", str(measured), "--m", str(m))
+        assert "would be left with 2 of its 4 results: name a folder" in said
+        assert measured.read_bytes() == before
+
+    def test_routes_that_a_new_table_has_not_are_counted(self, call, measured, tmp_path):
+        there = ("--from-csv", str(measured), "--out", str(tmp_path / "there"))
+        assert "was replaced" not in call("export", *there).err
+        assert "was replaced" not in call("export", *there).err
+        routed = next(row for row in results.read(measured) if row.route != "stock" and row.speedup > 1.1)
+        others = {Problem.parse(row.problem).m for row in results.read(measured)} - {Problem.parse(routed.problem).m}
+        ended = call("export", *there, "--m", str(*others))
+        assert "h100.json was replaced: 1 of its 2 routes are for products that are not in it any more" in ended.err
+
     def test_of_a_workload_alone(self, fails, measured):
         assert "no results to export" in fails(FAILED, "export", "--from-csv", str(measured), "--workload", "quick")
 

@@ -5,6 +5,7 @@ import mlx.core as mx
 import pytest
 from fakes import recorded_warnings, table_row
 
+import autotune
 from autotune import machine, paths
 from autotune.errors import TableError
 from autotune.kernels import KERNELS, STOCK, Route
@@ -553,3 +554,10 @@ class TestManyFamilies:
         for n in (8, 16, 24):
             assert loaded.rows(f"matmul N={n} K=512 bf16 nt") == ()
         assert not loaded._parsed
+
+
+def test_a_warning_names_the_programs_own_line(isolated, monkeypatch):
+    """However deep in the package it is given."""
+    with pytest.warns(router.RoutingWarning, match="no table is for this device") as found:
+        autotune.enable()
+    assert {Path(each.filename).name for each in found} == {Path(__file__).name}
