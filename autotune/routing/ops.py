@@ -27,7 +27,7 @@ _GPU, _PACKED = mx.gpu, mx.uint32
 _MATMUL: dict[Any, Any] = {}
 _ADDMM: dict[Any, Any] = {}
 _QUANTIZED: dict[Any, Any] = {}
-_WEIGHTS = ready.WEIGHTS
+_WEIGHTS, _HELD = ready.WEIGHTS, ready.HELD
 _MOST = 1 << 16
 """Keys kept for an op. A server that sees every prompt length would otherwise grow without bound."""
 
@@ -78,7 +78,7 @@ def quantized_matmul(
 
     One difference: with no rows MLX 0.32.4 dies of SIGFPE on the CPU; this returns the empty result.
     """
-    if stream is None and not ready.held:
+    if stream is None and not _HELD:
         try:
             of_w, of_scales, of_biases, like, sizes, launches = _WEIGHTS[id(w)]
             if (

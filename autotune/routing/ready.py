@@ -15,6 +15,8 @@ import contextlib
 import threading
 import weakref
 
+from .tokens import Tokens
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
     Launches = dict[tuple[int, ...], tuple[mx.Dtype, Launch]]
     Known = tuple[Reference, Reference, Optional[Reference], Like, Bytes, Launches]
 
-held = 0
-"""Positive while every call has to be looked at: inside transformations, and where the program asked for stock."""
+HELD = Tokens()
+"""What makes every call be looked at: transformations, and programs that asked for stock."""
 generation = 0
 """Raised by :func:`forget`."""
 WEIGHTS: dict[int, Known] = {}
@@ -40,26 +42,23 @@ WEIGHTS: dict[int, Known] = {}
 each; and by x's shape its dtype and what to launch."""
 MOST_SHAPES = 256
 """Shapes of x for which a weight's launches are kept."""
-_counting = threading.Lock()
+_changing = threading.Lock()
 
 
 @contextlib.contextmanager
 def holding() -> Iterator[None]:
     """Inside, every call is looked at, in this thread and in others."""
-    global held
-    with _counting:
-        held += 1
+    token = HELD.take()
     try:
         yield
     finally:
-        with _counting:
-            held -= 1
+        del token
 
 
 def forget() -> None:
     """Drops everything: tables or switches have changed. What calls that are under way look up is not kept either."""
     global generation
-    with _counting:
+    with _changing:
         generation += 1
         WEIGHTS.clear()
 
@@ -75,7 +74,7 @@ def remember(
 ) -> None:
     """Keeps what a call turned out to launch, for as long as its weights live; ``looked_up`` is the generation in which
     that was looked up."""
-    with _counting:
+    with _changing:
         if looked_up != generation:
             return
         at = id(w)

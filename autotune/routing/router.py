@@ -27,6 +27,7 @@ from ..problem import Family, Problem
 from . import freshness, ready, table
 from .neighbours import Neighbour, speaks
 from .table import Row, Table
+from .tokens import Tokens
 
 
 class RoutingWarning(UserWarning):
@@ -210,8 +211,7 @@ class Routers:
     def __init__(self) -> None:
         self.on = not disabled()
         self._bare = False
-        self._transforms = 0
-        self._counting = threading.Lock()
+        self._transforms = Tokens()
         self._explicit: tuple[Path, ...] = ()
         self._simulated = False
         self._routers: dict[str, Router] = {}
@@ -237,14 +237,12 @@ class Routers:
     def transforming(self) -> Iterator[None]:
         """What is computed inside may be differentiated or vectorized, in this thread or, which costs them some
         microseconds, in others."""
-        with self._counting:
-            self._transforms += 1
+        token = self._transforms.take()
         try:
             with ready.holding():
                 yield
         finally:
-            with self._counting:
-                self._transforms -= 1
+            del token
 
     def use(self, path: Path | None, simulated: bool) -> None:
         self._explicit = () if path is None else (path,)
