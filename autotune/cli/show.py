@@ -6,12 +6,14 @@ import os
 
 import typer
 
+from ..errors import UsageError
 from . import output
 
 
 def register(app: typer.Typer) -> None:
     @app.command()
     def show(
+        file: str = typer.Argument("", metavar="FILE", help="Show this table instead; the same as --table."),
         chip: str = typer.Option("", metavar="ID", help="Show this chip's table instead, such as m5max."),
         table: str = typer.Option("", metavar="PATH", help="Show this file instead."),
         family: str = typer.Option("", metavar="TEXT", help="Only families with this in their text, such as N=13824."),
@@ -22,6 +24,9 @@ def register(app: typer.Typer) -> None:
         from ..report import show as report
         from ..report import tables as shared
 
+        if file and (chip or table):
+            raise UsageError("FILE, --chip and --table each name a table", "give one")
+        table = table or file
         files: tuple[shared.Standing, ...] = ()
         if chip or table:
             found = [shared.choose(chip, table)]

@@ -57,6 +57,12 @@ def test_show_a_file(file):
     assert not any(line.endswith(" ") for line in done.stdout.splitlines())
 
 
+def test_show_takes_a_file_by_itself(file):
+    assert run("show", file).stdout == run("show", "--table", file).stdout != ""
+    wrong = run("show", file, "--table", file)
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+
+
 def test_show_a_file_whose_measurements_are_torn_or_gone(file):
     csv = Path(file).with_suffix(".csv")
     csv.write_text("problem,route\n")
