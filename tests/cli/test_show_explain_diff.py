@@ -59,8 +59,7 @@ def test_show_a_file(file):
 
 def test_show_takes_a_file_by_itself(file):
     assert run("show", file).stdout == run("show", "--table", file).stdout != ""
-    wrong = run("show", file, "--table", file)
-    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert exit_code("show", file, "--table", file) == 2
 
 
 def test_show_a_file_whose_measurements_are_torn_or_gone(file):
