@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -51,3 +52,14 @@ def user_cache() -> Path:
         return Path.home() / "Library" / "Caches" / "autotune"
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "autotune"
+
+
+def put_whole(path: Path, make: Callable[[Path], object]) -> None:
+    """Puts at ``path``, whose folder is there, what ``make`` makes at the path it is given: whole or not at all,
+    whoever else puts the same there. Raises :class:`OSError`."""
+    import tempfile  # milliseconds, which whoever only looks for tables need not wait for
+
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        fresh = Path(folder) / path.name
+        make(fresh)
+        os.replace(fresh, path)

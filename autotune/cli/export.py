@@ -55,18 +55,18 @@ def register(app: typer.Typer) -> None:
             raise AutotuneError("there are no results to export", "run: autotune sweep")
         chip_id = rows[0].chip
         path = folder / f"{from_csv.stem if from_csv else chip_id}.json"
-        for target in (path, path.with_suffix(".csv")):
-            if from_csv is None or not target.exists() or not target.samefile(from_csv):
-                sources.demand(target, rows[0].source)
         evidence = path.with_suffix(".csv")
-        if from_csv is not None and len(rows) < len(found) and evidence.exists() and evidence.samefile(from_csv):
+        given = from_csv is not None and evidence.exists() and evidence.samefile(from_csv)
+        for target in (path,) if given else (path, evidence):
+            sources.demand(target, rows[0].source)
+        if given and len(rows) < len(found):
             raise UsageError(
                 f"{from_csv} would be left with {len(rows)} of its {len(found)} results",
                 "name a folder for the table and its results: --out FOLDER",
             )
         before = _incumbent(path)
         derived = _derive(rows, before, gpu_bound)
-        table.write_atomically(path.with_suffix(".csv"), results.dumps(rows))
+        table.write_atomically(evidence, results.dumps(rows))
         table.save(derived, path)
         if before is not None and (gone := _lost(before, derived)):
             note(
@@ -80,7 +80,7 @@ def register(app: typer.Typer) -> None:
                 {
                     "chip": chip_id,
                     "table": str(path),
-                    "csv": str(path.with_suffix(".csv")),
+                    "csv": str(evidence),
                     "results": len(rows),
                     "families": len(derived.families),
                     "routes": derived.count,
@@ -95,7 +95,7 @@ def register(app: typer.Typer) -> None:
             routes, families = tables.count(derived.count, "route"), tables.count(len(derived.families), "family")
             problems = tables.count(len({row.problem for row in rows}), "problem")
             print(f"{path}: {routes} for {families} ({problems}), {routed} not stock{said}; one may serve several M")
-            print(f"{path.with_suffix('.csv')}: {len(rows)} results")
+            print(f"{evidence}: {len(rows)} results")
             print(HEAD)
             for each in gains(rows):
                 print(f"  {each}")
@@ -189,12 +189,14 @@ def _incumbent(path: Path) -> Table | None:
 
 def _lost(before: Table, after: Table) -> int:
     """How many routes that are not stock had an M of a family for which the new table has no row."""
+    from ..kernels import STOCK
+
     there = {family: [(row.first, row.last) for row in rows] for family, rows in after}
     return sum(
         not any(first <= row.last and row.first <= last for first, last in there.get(family, []))
         for family, rows in before
         for row in rows
-        if str(row.route) != "stock"
+        if row.route != STOCK
     )
 
 

@@ -51,7 +51,7 @@ class Start:
     array of sizes that comes before them, it gives the program's one output, lazily as everything of MLX's.
 
     Calls raise what MLX raises where it has no such GPU; what its compiler refuses is raised when the result is
-    evaluated, which is why routes are tried once before they are used (``family.probe``).
+    evaluated, which is why routes are tried once before they are used (``trial``).
     """
 
     __slots__ = ("_sizes", "_values", "bound", "dtypes", "grid", "program", "shapes", "threadgroup")

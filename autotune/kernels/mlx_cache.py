@@ -14,18 +14,16 @@ MLX runs, whatever is handed over; on a machine of several users the folder to n
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Optional
 
 import mlx.core as mx
 
+from .. import paths
+
 NOTHING = b""
 HASH = "553e93901e462a6e"
 """``std::hash`` of no characters, in hexadecimal, of GNU's C++ library, which MLX's Linux builds use."""
-
-
 OFF = "AUTOTUNE_BY_NAME"
 """0 in this variable of the environment makes calls hand over their code."""
 
@@ -51,9 +49,9 @@ def place(kept: Path, kernel: str, where: Path) -> str:
     line = name + "\t" + kernel + "\n"
     # MLX reads the names when it has found the code, so they come first.
     if _text(names) != line:
-        _put(names, lambda fresh: fresh.write_text(line))
+        paths.put_whole(names, lambda fresh: fresh.write_text(line))
     if _link(code) != kept:
-        _put(code, lambda fresh: fresh.symlink_to(kept))
+        paths.put_whole(code, lambda fresh: fresh.symlink_to(kept))
     return name
 
 
@@ -69,13 +67,6 @@ def _link(path: Path) -> Path | None:
         return path.readlink()
     except OSError:
         return None
-
-
-def _put(path: Path, make: Callable[[Path], object]) -> None:
-    """What ``make`` makes, whole or not at all, whoever else puts the same there."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as made:
-        make(Path(made) / path.name)
-        os.replace(Path(made) / path.name, path)
 
 
 def _version() -> str:

@@ -16,7 +16,6 @@ import contextlib
 import ctypes
 import hashlib
 import os
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -135,7 +134,7 @@ def code(launch: Launch, name: str) -> Optional[Code]:
     made, _ = tool.compile(text, architecture())
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(file, made + hashlib.sha256(made).digest())
+        paths.put_whole(file, lambda fresh: fresh.write_bytes(made + hashlib.sha256(made).digest()))
     except OSError:
         return Code(name, made, None)
     return Code(name, made, file)
@@ -144,18 +143,6 @@ def code(launch: Launch, name: str) -> Optional[Code]:
 def _asks_for_axes(program: Program) -> bool:
     asked = (input_ + suffix for input_ in program.inputs for suffix in cuda.AXES)
     return any(word in program.body for word in asked)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, whoever else writes the same."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except OSError:
-        os.unlink(temporary)
-        raise
 
 
 def compile_all(launches: Sequence[tuple[Launch, str]], workers: int = 0) -> None:

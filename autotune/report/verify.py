@@ -117,10 +117,15 @@ def _number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-LEGEND = (
-    "worst: the largest error of an element, as a share of what is allowed (100 %); stock is MLX's own,\n"
-    "whose runs beyond that of a careful kernel are counted and never a failure"
+LEGEND = "\n".join(
+    (
+        "worst: largest error of an element against float64, as a share of what is allowed for it (100% is the limit).",
+        "Stock's own error is reported and never counts as a failure: 'beyond' are its runs past what a kernel that",
+        "rounds operands and partial sums to the dtype would reach. 'Refused by MLX' are runs on operands for which",
+        "MLX itself raises what the kernel raised; a routed call takes stock there.",
+    )
 )
+"""What the words of the table mean."""
 
 
 def table(outcome: Outcome) -> str:
@@ -184,10 +189,7 @@ def to_text(outcome: Outcome, machine: Machine, target: Target, seed: int, versi
         "",
         failures(outcome, target, seed) or "No failures.",
         "",
-        "worst: largest error of an element against float64, as a share of what is allowed for it (100% is the limit).",
-        "Stock's own error is reported and never counts as a failure: 'beyond' are its runs past what a kernel that",
-        "rounds operands and partial sums to the dtype would reach. 'Refused by MLX' are runs on operands for which",
-        "MLX itself raises what the kernel raised; a routed call takes stock there.",
+        LEGEND,
     ]
     return "\n".join(parts) + "\n"
 

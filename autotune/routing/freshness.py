@@ -28,6 +28,11 @@ class Grade:
 VALID = Grade("valid")
 
 
+def same_minor(one: str, other: str) -> bool:
+    """Whether two versions of MLX are the same but for the patch."""
+    return one.split(".")[:2] == other.split(".")[:2]
+
+
 def grade(row: Row, mlx: str | None = None) -> Grade:
     """Grades a row against the kernels of this code and the MLX that is installed (or ``mlx``, if given).
 
@@ -42,6 +47,6 @@ def grade(row: Row, mlx: str | None = None) -> Grade:
     ours = mlx or mlx_version()
     if row.mlx == ours:
         return VALID
-    if row.mlx.split(".")[:2] == ours.split(".")[:2]:
+    if same_minor(row.mlx, ours):
         return Grade("recheck", f"measured with MLX {row.mlx}, this is {ours}")
     return Grade("stale", f"measured with MLX {row.mlx}, this is {ours}")

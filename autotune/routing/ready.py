@@ -79,9 +79,9 @@ def remember(
             return
         at = id(w)
         known = WEIGHTS.get(at)
-        if known is None or not _same(known, w, scales, biases, like):
+        sizes = w.nbytes, scales.nbytes, 0 if biases is None else biases.nbytes
+        if known is None or known[3:5] != (like, sizes) or not _are(known, w, scales, biases):
             of_biases = None if biases is None else weakref.ref(biases)
-            sizes = w.nbytes, scales.nbytes, 0 if biases is None else biases.nbytes
             # An object that is gone takes what is known of it along, before another can have its id.
             of_w = weakref.ref(w, lambda _: WEIGHTS.pop(at, None))
             known = WEIGHTS[at] = of_w, weakref.ref(scales), of_biases, like, sizes, {}
@@ -91,12 +91,8 @@ def remember(
         launches[x.shape] = x.dtype, launch
 
 
-def _same(known: Known, w: mx.array, scales: mx.array, biases: mx.array | None, like: Like) -> bool:
-    of_w, of_scales, of_biases, of_like, sizes, _ = known
-    return (
-        of_w() is w
-        and of_scales() is scales
-        and (biases is None if of_biases is None else of_biases() is biases and biases is not None)
-        and of_like == like
-        and sizes == (w.nbytes, scales.nbytes, 0 if biases is None else biases.nbytes)
-    )
+def _are(known: Known, w: mx.array, scales: mx.array, biases: mx.array | None) -> bool:
+    """Whether these are the objects. Biases that are gone are not biases that never were."""
+    of_w, of_scales, of_biases = known[:3]
+    same = of_biases is None if biases is None else of_biases is not None and of_biases() is biases
+    return of_w() is w and of_scales() is scales and same

@@ -38,8 +38,8 @@ def enable(*, rules: Optional[bool] = None) -> None:
     error that a ``CustomKernel`` has no such rule.
 
     Exported functions run on stock, and traces made with ``shapeless=True``, since they have to hold for shapes that
-    were not looked up. A function that was decorated with
-    ``mx.compile(shapeless=True)`` before this call is out of reach, and has to run its products inside :func:`stock`.
+    were not looked up. A function that was decorated with ``mx.compile(shapeless=True)`` before this call is out of
+    reach, and has to run its products inside :func:`stock`.
     """
     if disabled():
         return

@@ -11,7 +11,7 @@ from .. import kernels
 from ..errors import AutotuneError
 from ..kernels import STOCK
 from ..problem import Problem
-from ..routing import table
+from ..routing import freshness, table
 from ..routing.table import Row, Table
 from . import export, results, space, workloads
 
@@ -74,8 +74,7 @@ def _route(
         yield Finding(SLOWER, path, line, f"{where}: {bound}, below the margin", again)
     if mlx and row.mlx != mlx:
         # A re-check at most, since only the machine that runs it decides; but said where the router will not take it.
-        same = row.mlx.split(".")[:2] == mlx.split(".")[:2]
-        used = "" if same else ", with which it is not used"
+        used = "" if freshness.same_minor(row.mlx, mlx) else ", with which it is not used"
         yield Finding(RECHECK, path, line, f"{where}: measured with MLX {row.mlx}, not {mlx}{used}", again)
 
 
