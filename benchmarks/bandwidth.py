@@ -19,7 +19,8 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from autotune.devices import operands
+from autotune.devices import clock, operands
+from autotune.kernels import STOCK
 from autotune.problem import DTYPES, Problem
 
 COPIED = 512 << 20
@@ -40,19 +41,18 @@ def copy_bandwidth() -> float:
 
 
 def link(problem: Problem) -> float:
-    """Seconds of one link in a chain of links alone."""
+    """Seconds of one link in a chain of links alone, timed as a bench times its calls."""
     a = mx.random.normal((problem.m, problem.k)).astype(mx.float16)
     mx.eval(a)
-    best = float("inf")
-    for _ in range(20):
-        out = a
-        for _ in range(LINKS):
+    timer = clock.here()
+
+    def links(gate: mx.array, calls: int) -> list[mx.array]:
+        out = operands.gated(problem, a, gate)
+        for _ in range(calls):
             out = operands.linked(problem, a, out)
-        start = time.perf_counter()
-        mx.eval(out)
-        mx.synchronize()
-        best = min(best, (time.perf_counter() - start) / LINKS)
-    return best
+        return [out]
+
+    return min(timer.seconds(STOCK, links, LINKS) for _ in range(20)) / LINKS
 
 
 def weight_bytes(problem: Problem) -> int:

@@ -14,14 +14,15 @@ gives the device no dependency, the second column is as low as the first.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 
 import mlx.core as mx
 
 from autotune.chips import cache_bytes
-from autotune.devices import operands
+from autotune.devices import clock, operands
+from autotune.kernels import STOCK
 from autotune.machine import default_kind
 from autotune.mlx_ops import ORIGINAL
 from autotune.problem import Problem
@@ -53,10 +54,11 @@ def measure(problem: Problem, options: argparse.Namespace) -> list[float]:
     sets = operands.ring(problem, cache_bytes(options.device), 4 << 30, other)
     op = ORIGINAL[problem.op]
 
-    def chain(link: Link | None) -> list[mx.array]:
+    def chain(link: Link | None, gate: mx.array, calls: int) -> list[mx.array]:
+        first = operands.gated(problem, drawn.a, gate)
         outs: list[mx.array] = []
-        for turn in range(options.calls):
-            a = link(drawn.a, outs[-1]) if outs and link else drawn.a
+        for turn in range(calls):
+            a = link(first, outs[-1]) if outs and link else first
             outs.append(op(*operands.arguments(problem, a, sets[turn % len(sets)], drawn.c)))
         return outs if link is None else outs[-1:]
 
@@ -68,21 +70,15 @@ def measure(problem: Problem, options: argparse.Namespace) -> list[float]:
     ]
     square = problem.n == problem.k
     return [
-        timed(lambda link=link: chain(link)) / options.calls * 1e6 if square or number != 2 else 0.0
+        timed(partial(chain, link), options.calls) / options.calls * 1e6 if square or number != 2 else 0.0
         for number, link in enumerate(links)
     ]
 
 
-def timed(load: Callable[[], list[mx.array]]) -> float:
+def timed(build: clock.Build, calls: int) -> float:
     """Median seconds of seven evaluations after one to warm up; building the graph is not timed."""
-    seconds = []
-    for _ in range(8):
-        outs = load()
-        start = time.perf_counter()
-        mx.eval(outs)
-        mx.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return median(seconds[1:])
+    timer = clock.here()
+    return median([timer.seconds(STOCK, build, calls) for _ in range(8)][1:])
 
 
 if __name__ == "__main__":

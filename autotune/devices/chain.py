@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 import mlx.core as mx
 
 from ..kernels import STOCK, Op, Route
 from ..mlx_ops import ORIGINAL
 from ..problem import Problem
 from ..routing import ops
-from . import operands
+from . import clock, operands
 from .base import Accuracy
 from .mlx import MOST_RING_BYTES, distance, stray, submitted
 
@@ -41,6 +39,7 @@ class ChainSession:
             for i, problem in enumerate(products)
         ]
         self._turn = 0
+        self._clock = clock.here()
 
     def check(self, route: Route) -> Accuracy:
         """The distance between stock and routed results alone: references are a sweep's business."""
@@ -49,15 +48,16 @@ class ChainSession:
         return Accuracy(apart, largest, apart, largest)
 
     def time(self, route: Route, calls: int) -> float:
+        return self._clock.seconds(route, lambda gate, some: self._calls(route, gate, some), calls)
+
+    def _calls(self, route: Route, gate: mx.array, calls: int) -> list[mx.array]:
         ops, chained = self._ops[route], self.load == "chained"
+        first = operands.gated(self.products[0], self._first, gate)
         outs: list[mx.array] = []
         for _ in range(calls):
-            a = operands.linked(self.products[-1], self._first, outs[-1]) if outs and chained else self._first
+            a = operands.linked(self.products[-1], first, outs[-1]) if outs and chained else first
             outs = [self._once(ops, a)] if chained else [*outs, self._once(ops, a)]
-        start = time.perf_counter()
-        mx.eval(outs)
-        mx.synchronize()
-        return time.perf_counter() - start
+        return outs
 
     def host(self, route: Route, calls: int) -> float:
         ops = self._ops[route]

@@ -19,7 +19,7 @@ import numpy as np
 from .. import kernels, machine
 from ..kernels import STOCK, Op, Route
 from ..problem import Problem
-from . import operands, reference
+from . import clock, operands, reference
 from .base import LOADS, Accuracy
 
 MOST_RING_BYTES = 4 << 30
@@ -46,6 +46,7 @@ class MlxSession:
     """One problem with its inputs on the device."""
 
     def __init__(self, problem: Problem, seed: int, load: str, cache_bytes: int) -> None:
+        """On MLX's default device."""
         if load not in LOADS:
             raise ValueError(f"load {load!r} is none of {LOADS}")
         self.problem = problem
@@ -55,6 +56,7 @@ class MlxSession:
         self._cache_bytes = cache_bytes
         self._ops: dict[Route, Op] = {}
         self._turn = 0
+        self._clock = clock.here()
         self._checked: _Check | None = None
         self._timed: tuple[mx.array, mx.array | None, list[tuple[mx.array, ...]]] | None = None
 
@@ -64,20 +66,20 @@ class MlxSession:
         return self._checked.of(self._op(route))
 
     def time(self, route: Route, calls: int) -> float:
-        a, c, sets = self._timing_operands()
+        return self._clock.seconds(route, lambda gate, some: self._calls(route, gate, some), calls)
+
+    def _calls(self, route: Route, gate: mx.array, calls: int) -> list[mx.array]:
+        """What to evaluate for so many calls, which wait for the gate's result, zeros."""
+        first, c, sets = self._timing_operands()
         run, chained = self._op(route), self.load == "chained"
+        first = operands.gated(self.problem, first, gate)
         outs: list[mx.array] = []
-        out: mx.array | None = None
         for _ in range(calls):
-            this = a if out is None or not chained else operands.linked(self.problem, a, out)
-            out = run(*operands.arguments(self.problem, this, sets[self._turn % len(sets)], c), stream=None)
+            a = operands.linked(self.problem, first, outs[-1]) if outs and chained else first
+            out = run(*operands.arguments(self.problem, a, sets[self._turn % len(sets)], c), stream=None)
+            outs = [out] if chained else [*outs, out]
             self._turn += 1
-            if not chained:
-                outs.append(out)
-        start = time.perf_counter()
-        mx.eval(out if chained else outs)
-        mx.synchronize()
-        return time.perf_counter() - start
+        return outs
 
     def host(self, route: Route, calls: int) -> float:
         a, c, sets = self._timing_operands()

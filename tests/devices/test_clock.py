@@ -1,0 +1,148 @@
+"""Clocks, on a GPU that is made of numbers: what it takes for a call and what the host takes to hand one over."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import mlx.core as mx
+import pytest
+
+from autotune.devices import clock
+from autotune.kernels import STOCK, Route
+
+OTHER = Route("other")
+PACE = 1e-9
+
+
+class Work:
+    """Something for the GPU: when it is there is known from when it was handed over."""
+
+    def __init__(self, seconds: float, hand_over: float) -> None:
+        self.seconds, self.hand_over, self.there = seconds, hand_over, None
+
+    def __getitem__(self, at) -> Work:
+        return Work(at[1].stop * PACE, 0.0)
+
+
+class Gpu:
+    """Stands for ``mlx.core`` and for the clock. ``most`` calls fit into the queue; beyond that a program waits until
+    nothing is under way. ``compile`` seconds are lost at the first calls."""
+
+    def __init__(self, call: float, hand_over: float, most: int = 1 << 30, compile: float = 0.0) -> None:
+        self.call, self.each, self.most, self.compile = call, hand_over, most, compile
+        self.now = self.free = 0.0
+        self.gates: list[float] = []
+        self.built: list[int] = []
+
+    def build(self, gate, calls: int) -> list[Work]:
+        self.built.append(calls)
+        return [Work(calls * self.call, calls * self.each)]
+
+    def zeros(self, shape):
+        return Work(0.0, 0.0)
+
+    def cumsum(self, row, axis):
+        self.gates.append(row.seconds)
+        return row
+
+    def async_eval(self, works) -> None:
+        for work in works if isinstance(works, list) else [works]:
+            handing = work.hand_over + (self.compile if work.hand_over else 0.0)
+            if work.hand_over:
+                self.compile = 0.0
+                if work.hand_over > self.most * self.each * (1 + 1e-9):
+                    self.now = max(self.now, self.free)
+            began = max(self.now + handing / 10, self.free)
+            self.now += handing
+            work.there = self.free = max(began + work.seconds, self.now)
+
+    def eval(self, works) -> None:
+        for work in works if isinstance(works, list) else [works]:
+            if work.there is None:
+                self.async_eval(work)
+            self.now = max(self.now + 1e-7, work.there)
+
+    def synchronize(self) -> None:
+        self.now = max(self.now, self.free)
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Seconds by a clock on a GPU, which has to have been put in place before."""
+
+    def on(gpu: Gpu, calls: int, timer: clock.Clock | None = None, route: Route = STOCK) -> float:
+        monkeypatch.setattr(clock, "mx", gpu)
+        monkeypatch.setattr(clock, "_now", lambda: gpu.now)
+        return (timer or clock.Gated()).seconds(route, gpu.build, calls)
+
+    return on
+
+
+@pytest.mark.parametrize("hand_over", [1e-7, 5e-6, 2e-5, 8e-5])
+def test_the_gpus_time_whatever_the_host_takes(hand_over, run):
+    assert run(Gpu(call=1e-5, hand_over=hand_over), 100) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_without_gates_it_is_the_slower_ones(run):
+    assert run(Gpu(call=1e-5, hand_over=2e-5), 100, clock.Plain()) == pytest.approx(2e-3, rel=1e-3)
+    assert run(Gpu(call=1e-5, hand_over=1e-6), 100, clock.Plain()) == pytest.approx(1e-3, rel=0.02)
+
+
+def test_gates_are_learned_for_each_route(run):
+    gpu, timer = Gpu(call=1e-5, hand_over=4e-5), clock.Gated()
+    run(gpu, 100, timer)
+    first = len(gpu.gates)
+    run(gpu, 100, timer)
+    assert len(gpu.gates) == first + 1
+    assert gpu.gates[-1] == pytest.approx(1.5 * 4e-3 + 2e-4, rel=0.01)
+    gpu.each = 1e-6
+    run(gpu, 100, timer, OTHER)
+    assert gpu.gates[-1] == pytest.approx(1.5e-3 + 2e-4, rel=0.01)
+
+
+def test_more_than_the_queue_takes_is_done_in_parts(run):
+    gpu = Gpu(call=1e-5, hand_over=1e-5, most=40)
+    timer = clock.Gated()
+    assert run(gpu, 100, timer) == pytest.approx(1e-3, rel=1e-3)
+    gpu.built.clear()
+    assert run(gpu, 100, timer) == pytest.approx(1e-3, rel=1e-3)
+    assert gpu.built == [25, 25, 25, 25]
+
+
+def test_what_no_gate_holds_for_is_timed_without(run):
+    gpu = Gpu(call=1e-5, hand_over=1.0)
+    assert run(gpu, 1) == pytest.approx(1.0, rel=1e-3)
+    assert run(gpu, 3) == pytest.approx(3.0, rel=1e-3)
+
+
+def test_what_is_compiled_first_does_not_count(run):
+    assert run(Gpu(call=1e-5, hand_over=1e-6, compile=25.0), 10) == pytest.approx(1e-4, rel=1e-2)
+
+
+def test_a_gate_is_no_shorter_and_no_longer_than_it_may(run):
+    gpu = Gpu(call=1e-5, hand_over=1e-9)
+    timer = clock.Gated()
+    for _ in range(2):
+        run(gpu, 1, timer)
+    assert min(gpu.gates) >= clock.SHORTEST * PACE
+    run(Gpu(call=1e-5, hand_over=1.0), 1)
+    assert max(gpu.gates) <= clock.LONGEST * PACE
+
+
+def test_the_clock_for_a_device(monkeypatch):
+    for kind, found in ((mx.cpu, clock.Plain), (mx.gpu, clock.Gated)):
+        monkeypatch.setattr(mx, "default_device", lambda kind=kind: SimpleNamespace(type=kind))
+        assert isinstance(clock.here(), found)
+
+
+def test_on_mlx_a_gate_holds_and_calls_wait_for_it():
+    """MLX's CPU computes in a thread of its own, and so can stand for a GPU here."""
+    a = mx.random.normal((512, 512))
+
+    def build(gate: mx.array, calls: int) -> list[mx.array]:
+        assert (gate.ndim, float(gate[0, 0])) == (2, 0.0)
+        return [a @ a + gate[:1, :1] for _ in range(calls)]
+
+    timer = clock.Gated()
+    timer.seconds(STOCK, build, 2)
+    assert 0 < timer.seconds(STOCK, build, 8) < 10
