@@ -121,11 +121,3 @@ class Gated:
     def _of(self, elements: int) -> mx.array:
         assert self._row is not None
         return mx.cumsum(self._row[:, :elements], axis=1)
-
-
-def _without(build: Build, calls: int) -> float:
-    outs = build(mx.zeros((1, 1)), calls)
-    start = _now()
-    mx.eval(outs)
-    mx.synchronize()
-    return _now() - start
