@@ -5,10 +5,12 @@ Prints microseconds a call of the stock op, with cold rotating weights, for call
 - independent of each other,
 - linked by ``mx.depends``,
 - fed the result before them as their input, with nothing in between (square products only): a true chain,
-- linked as autotune's chained load links them (``operands.linked``: one small kernel in between).
+- linked as autotune's chained load links them (``operands.linked``: one small kernel in between),
+- linked so, and timed from when they are handed over, without a gate (``devices/clock.py``).
 
 Where kernels overlap, the first column is far below the third, and no decoding can ever reach it. Where ``mx.depends``
-gives the device no dependency, the second column is as low as the first.
+gives the device no dependency, the second column is as low as the first. What the last column has more than the fourth
+is the host's time and the start of an evaluation, spread over the calls.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ def main() -> None:
     options = parser.parse_args()
     mx.set_default_device(mx.Device(getattr(mx, options.device)))
     print(f"MLX {mx.__version__}, {mx.device_info()['device_name']}, {options.calls} calls, median of 7, us a call")
-    print(f"{'problem':58} {'independent':>11} {'depends':>8} {'direct':>8} {'linked':>8}")
+    print(f"{'problem':58} {'independent':>11} {'depends':>8} {'direct':>8} {'linked':>8} {'no gate':>8}")
     for text in options.problems:
         cells = [f"{us:8.1f}" if us else "       -" for us in measure(Problem.parse(text), options)]
         print(f"{text:58}    {' '.join(cells)}", flush=True)
@@ -62,23 +64,22 @@ def measure(problem: Problem, options: argparse.Namespace) -> list[float]:
             outs.append(op(*operands.arguments(problem, a, sets[turn % len(sets)], drawn.c)))
         return outs if link is None else outs[-1:]
 
-    links: list[Link | None] = [
-        None,
-        lambda a, out: mx.depends([a], [out])[0],
-        lambda a, out: out,
-        lambda a, out: operands.linked(problem, a, out),
-    ]
-    square = problem.n == problem.k
+    def linked(a: mx.array, out: mx.array) -> mx.array:
+        return operands.linked(problem, a, out)
+
+    direct: Link | None = (lambda a, out: out) if problem.n == problem.k else None
     return [
-        timed(partial(chain, link), options.calls) / options.calls * 1e6 if square or number != 2 else 0.0
-        for number, link in enumerate(links)
+        timed(clock.here(), partial(chain, None), options.calls),
+        timed(clock.here(), partial(chain, lambda a, out: mx.depends([a], [out])[0]), options.calls),
+        timed(clock.here(), partial(chain, direct), options.calls) if direct else 0.0,
+        timed(clock.here(), partial(chain, linked), options.calls),
+        timed(clock.Plain(), partial(chain, linked), options.calls),
     ]
 
 
-def timed(build: clock.Build, calls: int) -> float:
-    """Median seconds of seven evaluations after one to warm up; building the graph is not timed."""
-    timer = clock.here()
-    return median([timer.seconds(STOCK, build, calls) for _ in range(8)][1:])
+def timed(timer: clock.Clock, build: clock.Build, calls: int) -> float:
+    """Median microseconds a call of seven evaluations after one to warm up; building the graph is not timed."""
+    return median([timer.seconds(STOCK, build, calls) for _ in range(8)][1:]) / calls * 1e6
 
 
 if __name__ == "__main__":

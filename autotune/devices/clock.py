@@ -8,10 +8,15 @@ there; both are waited for in the same way, so that what waking up takes cancels
 
 What the host costs is a matter of its own (``Session.host``). Whether the gate held long enough is seen from whether it
 was still waited for after everything was handed over; where it did not, the same is done again with a longer one.
+
+Gates were held against plain timing on an H100 (docs/measuring.md). Nobody has tried them on Metal, where a GPU of
+which one core is busy may lower its clock: times are plain there unless ``AUTOTUNE_GATES=1`` asks for gates; on CUDA
+``AUTOTUNE_GATES=0`` does without.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Optional, Protocol
@@ -46,7 +51,8 @@ class Clock(Protocol):
 
 def here() -> Clock:
     """The clock for MLX's default device. A CPU computes with what would hand over, and has no use for gates."""
-    return Gated() if mx.default_device().type is mx.gpu else Plain()
+    gated = {"0": False, "1": True}.get(os.environ.get("AUTOTUNE_GATES", ""), mx.cuda.is_available())
+    return Gated() if gated and mx.default_device().type is mx.gpu else Plain()
 
 
 class Plain:

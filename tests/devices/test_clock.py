@@ -129,10 +129,22 @@ def test_a_gate_is_no_shorter_and_no_longer_than_it_may(run):
     assert max(gpu.gates) <= clock.LONGEST * PACE
 
 
-def test_the_clock_for_a_device(monkeypatch):
-    for kind, found in ((mx.cpu, clock.Plain), (mx.gpu, clock.Gated)):
-        monkeypatch.setattr(mx, "default_device", lambda kind=kind: SimpleNamespace(type=kind))
-        assert isinstance(clock.here(), found)
+@pytest.mark.parametrize(
+    ("kind", "cuda", "asked", "found"),
+    [
+        (mx.cpu, False, "", clock.Plain),
+        (mx.cpu, True, "1", clock.Plain),
+        (mx.gpu, True, "", clock.Gated),
+        (mx.gpu, True, "0", clock.Plain),
+        (mx.gpu, False, "", clock.Plain),
+        (mx.gpu, False, "1", clock.Gated),
+    ],
+)
+def test_the_clock_for_a_device(kind, cuda, asked, found, monkeypatch):
+    monkeypatch.setattr(mx, "default_device", lambda: SimpleNamespace(type=kind))
+    monkeypatch.setattr(mx.cuda, "is_available", lambda: cuda)
+    monkeypatch.setenv("AUTOTUNE_GATES", asked)
+    assert isinstance(clock.here(), found)
 
 
 def test_on_mlx_a_gate_holds_and_calls_wait_for_it():
