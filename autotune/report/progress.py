@@ -9,11 +9,14 @@ from typing import Any
 
 from ..kernels import STOCK
 from ..problem import Problem
-from ..search.results import Result
+from ..search.results import FAILED, Result
 from ..search.sweep import Done
 
 EVERY = 5.0
 """Seconds between plain lines: often enough to see life, seldom enough for a log."""
+SLOW = 10.0
+"""Seconds from which a single route is named for it. Seen on an H100: MLX's CUDA build compiles its own matrix-matrix
+kernels at their first use, some 25 s each, and keeps them on disk."""
 
 
 def speedup(result: Result | None, chosen: bool = True) -> str:
@@ -33,6 +36,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def slow(result: Result, seconds: float) -> str:
+    """What to say of a route that took that long."""
+    return f"{result.route} took {duration(seconds)}; at first use that is mostly MLX compiling, once for this machine"
+
+
 class Lines:
     """A listener of the sweep that prints lines on stderr, at most one every ``every`` seconds within a problem."""
 
@@ -46,16 +54,21 @@ class Lines:
         self._clock = clock
         self._write = write
         self._last = -every
+        self._since = clock()
         self._where = ""
 
     def started(self, problem: Problem, number: int, total: int, eta: float | None) -> None:
-        self._where = f"[{number}/{total}] {problem}"
+        self._where, self._since = f"[{number}/{total}] {problem}", self._clock()
         rest = f", about {duration(eta)} left" if eta is not None else ""
         self._say(f"{self._where}{rest}")
 
     def measured(self, problem: Problem, result: Result, best: Result | None) -> None:
-        if self._clock() - self._last >= self._every:
+        took = self._clock() - self._since
+        if took >= SLOW and result.status != FAILED:
+            self._say(f"{self._where}: {slow(result, took)}")
+        elif self._clock() - self._last >= self._every:
             self._say(f"{self._where}: {result.route} {result.status}; best {speedup(best)}")
+        self._since = self._clock()
 
     def finished(self, done: Done) -> None:
         how = "known" if done.resumed else f"{done.seconds:.1f} s"
@@ -73,7 +86,7 @@ class Lines:
 class Live:
     """The same on a terminal, drawn in place by rich."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -86,16 +99,23 @@ class Live:
             console=Console(stderr=True, highlight=False),
         )
         self._task: Any = None
+        self._clock = clock
+        self._since = clock()
         self._progress.start()
 
     def started(self, problem: Problem, number: int, total: int, eta: float | None) -> None:
+        self._since = self._clock()
         left = f"{duration(eta)} left" if eta is not None else ""
         if self._task is None:
             self._task = self._progress.add_task(str(problem), total=total, eta=left)
         self._progress.update(self._task, description=str(problem), completed=number - 1, eta=left)
 
     def measured(self, problem: Problem, result: Result, best: Result | None) -> None:
+        took = self._clock() - self._since
+        if took >= SLOW and result.status != FAILED:
+            self._progress.console.print(f"{problem}: {slow(result, took)}", soft_wrap=True)
         self._progress.update(self._task, description=f"{problem}\nbest {speedup(best)}\nlast {result.route}")
+        self._since = self._clock()
 
     def finished(self, done: Done) -> None:
         self._progress.advance(self._task)

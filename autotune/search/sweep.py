@@ -32,9 +32,13 @@ from .tuned import UNTUNED, Tuned
 
 PLAY_OFFS = 2
 """Play-offs at most: finalists that fall back in one let others come up, which have to be played in turn."""
-HOST_CALLS, HOST_TAKES = 4, 25
-"""Calls of a take of what a call costs the program, and takes. Few calls: MLX makes a program wait once more than ten
-of its command buffers are under way, of which a call with much to read can fill one or two."""
+HOST_CALLS = 4
+"""Calls of a take of what a call costs the program. Few: MLX makes a program wait once more than ten of its command
+buffers are under way, of which a call with much to read can fill one or two."""
+HOST_TAKES, HOST_MOST, HOST_SECONDS = 25, 200, 0.1
+"""Takes at least, and at most as many as these seconds hold. With 25 the least of them was 3.2 to 5.6 us for the middle
+half of the routes to ``qmv`` on an H100's host, where it costs 2 to 3; at large products, whose takes are long, more of
+them would change no route."""
 HOST_BYTES = 1 << 30
 """Most memory for a take: its results all live at once, and with them, at worst, as many copies of the weights in
 float32."""
@@ -435,7 +439,10 @@ class _Tuner:
         p = self._problem
         calls = max(1, min(HOST_CALLS, HOST_BYTES // (4 * p.n * (p.batch * p.m + p.k))))
         least = {STOCK: math.inf, route: math.inf}
-        for _ in range(HOST_TAKES):
+        began = self._sweep._clock()
+        for take in range(HOST_MOST):
+            if take >= HOST_TAKES and self._sweep._clock() - began >= HOST_SECONDS:
+                break
             for each in least:
                 least[each] = min(least[each], self._session.host(each, calls))
         return max(0.0, (least[route] - least[STOCK]) / calls * 1e6)

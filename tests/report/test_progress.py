@@ -13,6 +13,9 @@ PROBLEM = problem(WIDE, 3)
 FAST, SLOW = timed(WIDE, 3, PAD, 40, 120), timed(WIDE, 3, "upcast", 130, 120)
 
 
+WHY = "at first use that is mostly MLX compiling, once for this machine"
+
+
 class Log(Lines):
     """Lines into a list, on a clock that the test sets."""
 
@@ -77,6 +80,21 @@ class TestLines:
             log.measured(PROBLEM, SLOW, FAST)
         assert log.said[1:] == [f"[1/1] {PROBLEM}: upcast ok; best {speedup(FAST)}"] * 2
 
+    def test_a_route_that_took_long_is_named_at_once(self):
+        log = Log(every=60)
+        log.started(PROBLEM, 1, 1, None)
+        for seconds in (1, 27, 9):
+            log.now += seconds
+            log.measured(PROBLEM, SLOW, FAST)
+        assert log.said[1:] == [f"[1/1] {PROBLEM}: upcast took 27 s; {WHY}"]
+
+    def test_one_that_hung_was_not_compiled(self):
+        log = Log(every=60)
+        log.started(PROBLEM, 1, 1, None)
+        log.now += 120
+        log.measured(PROBLEM, refused(WIDE, 3, PAD, FAILED, "hung: no answer"), None)
+        assert log.said[1] == f"[1/1] {PROBLEM}: {PAD} failed; best stock (no other route was timed to the end)"
+
     def test_a_quick_problem_is_two_lines(self):
         log = Log(every=5)
         log.started(PROBLEM, 1, 1, None)
@@ -123,6 +141,19 @@ class TestListener:
         listener = progress.listener()
         listener.close()
         assert isinstance(listener, kind)
+
+
+def test_live_names_a_route_that_took_long(capsys):
+    now = [0.0]
+    live = Live(lambda: now[0])
+    try:
+        live.started(PROBLEM, 1, 1, None)
+        for seconds in (1, 27):
+            now[0] += seconds
+            live.measured(PROBLEM, SLOW, FAST)
+    finally:
+        live.close()
+    assert " ".join(capsys.readouterr().err.split()).count(f"upcast took 27 s; {WHY}") == 1
 
 
 def test_live_tells_the_same_and_leaves_stdout_alone(capsys):

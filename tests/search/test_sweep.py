@@ -751,6 +751,16 @@ class TestHost:
         lab.sweep(device=device)
         assert set(asked) == {3}
 
+    @pytest.mark.parametrize(("seconds", "takes"), [(0.0, 3), (1e9, 7)])
+    def test_is_taken_as_often_as_its_time_allows_and_no_less_than_it_takes(self, seconds, takes, lab, monkeypatch):
+        for name, value in {"HOST_TAKES": 3, "HOST_MOST": 7, "HOST_SECONDS": seconds}.items():
+            monkeypatch.setattr(sweep_module, name, value)
+        monkeypatch.setitem(globals(), "ORIGIN", self.GPU)
+        device, asked = FakeDevice(planted(**{PAD: 4e-4})), []
+        monkeypatch.setattr(FakeSession, "host", lambda self, route, calls: asked.append(route) or 0.0)
+        lab.sweep(device=device)
+        assert Counter(asked)[Route.parse(PAD)] == takes
+
     def test_a_route_that_fails_there_is_refused(self, lab, monkeypatch):
         monkeypatch.setitem(globals(), "ORIGIN", self.GPU)
         device = FakeDevice(planted(**{PAD: 4e-4}), failures={PAD: "crashed"}, fail_in=("host",))
