@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
         from ..devices.base import LOADS
         from ..report import bench as report
         from ..search.measure import EFFORTS
-        from .sweep import device_kind
+        from .selection import device_kind
 
         for what, name, known in (("effort", effort, EFFORTS), ("load", load, LOADS), ("format", format, FORMATS)):
             if name not in known:
@@ -109,7 +109,7 @@ def _run(
     from ..routing import switch
     from ..routing.router import ROUTERS, disabled
     from ..search import bench, workloads
-    from .sweep import chosen_problems
+    from .selection import chosen_problems
 
     mx.set_default_device(mx.Device(getattr(mx, kind)))
     here, cache = machine.local(kind), chips.cache_bytes(kind)

@@ -53,7 +53,7 @@ def register(app: typer.Typer) -> None:
         from ..report import tables
         from ..search.duel import Axis
         from ..search.measure import EFFORTS
-        from .sweep import device_kind
+        from .selection import device_kind
 
         for what, name, known in (("effort", effort, EFFORTS), ("load", load, LOADS)):
             if name not in known:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
+from . import recording
 from .output import note
+from .stop import Stop
 
 if TYPE_CHECKING:
     from ..kernels import Route
@@ -56,7 +58,6 @@ class Simulation:
         from ..search import results, studies, tuned
         from ..search.results import Origin
         from ..search.sweep import Sweep
-        from .sweep import Stop, write_record
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         device = SimulatedDevice(self.chip, self.mlx, self.noise)
@@ -89,5 +90,5 @@ class Simulation:
         rows = [row for study in opened if str(study.problem) in done for row in study.rows().values()]
         table.write_atomically(self.path, results.dumps(rows))
         if record:
-            write_record(opened, Path(record))
+            recording.write(opened, Path(record))
         return outcome

@@ -15,7 +15,7 @@ from ..routing import freshness
 from ..routing.freshness import Grade
 from ..routing.neighbours import Neighbour, class_of, speaks
 from ..routing.table import Header, Row, Table
-from ..search.export import LEAST_ROUNDS
+from ..search.measured import LEAST_ROUNDS
 from ..search.results import OK, PRUNED, Result, read
 from . import tables
 

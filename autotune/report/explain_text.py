@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..kernels import STOCK
-from ..search.export import noise_of
+from ..search.measured import noise_of
 from ..search.results import PRUNED, Result
 from . import tables
 from .explain import Explanation, Measured

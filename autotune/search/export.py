@@ -1,12 +1,8 @@
 """From results to a routing table: a pure function of the rows, so that the same results give the same bytes.
 
-A route is eligible where the lower bound of its speedup clears the margin and the noise floor of that problem, and
-where a call saves the device more than it costs the program that makes it: a decoding step is as long as the slower of
-the two, and nobody knows beforehand which one that will be (docs/h100.md has a model that became slower). Eligible
-routes whose intervals overlap with the best one's, and which are nearly as fast, are a tie. A tie is broken the same
-way every time: for the route that the table already has, then for the one that makes the fewest changes along M, then
-for the one that ties at the most problems of the class, then for the larger gain. Two sweeps of one machine then agree
-wherever it matters.
+Which routes are eligible, and which of them tie, ``measured.py`` says. A tie is broken the same way every time: for the
+route that the table already has, then for the one that makes the fewest changes along M, then for the one that ties at
+the most problems of the class, then for the larger gain. Two sweeps of one machine then agree wherever it matters.
 """
 
 from __future__ import annotations
@@ -15,82 +11,25 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from operator import attrgetter
 from statistics import median
 
 from .. import kernels
 from ..errors import AutotuneError
 from ..kernels import STOCK, Route
-from ..problem import Family, Problem
+from ..problem import Family
 from ..routing.neighbours import class_of
 from ..routing.table import Header, Row, Table
 from . import generalize, results
+from .measured import MARGIN, Measured, by_family
 from .results import Origin, Result
 
-MARGIN = 0.03
-"""Least gain for which stock is left: threads on MLX's tracker put run-to-run noise at 2 to 3 %."""
-NEARLY = 0.05
-"""A tie is no slower than the best by more than this: a wide interval alone does not make a route as good."""
-CLEAR = 0.01
-"""By how much more than their intervals say a route has to beat the one that the table holds: rounds of two sessions
-share the luck of these, and their intervals do not show what a third one would."""
-LEAST_ROUNDS = 5
-"""More rounds than screening gives at any effort: what has fewer was not in a play-off, which spans two sessions."""
 GAP = 2.0
 """Largest ratio of two measured M between which a route that won at both is used, if its kernel is smooth in M."""
 
 
 Path = tuple[int, int, float, tuple[Route, ...]]
 """A choice for the M so far: its changes, minus its votes, its loss (minus the sum of log speedups) and its routes."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """All rows of one problem."""
-
-    problem: Problem
-    rows: Mapping[Route, Result]
-
-    @property
-    def noise(self) -> float:
-        return noise_of(self.rows[STOCK])
-
-    def eligible(self, margin: float, gpu_bound: bool = False) -> list[tuple[Route, Result]]:
-        """Routes that are faster than stock beyond the margin and the noise, fastest first; unless ``gpu_bound``, only
-        those that save more than their calls cost the program."""
-        floor = 1 + max(margin, self.noise)
-        found = [
-            (route, row)
-            for route, row in self.rows.items()
-            if route != STOCK and row.status == results.OK and row.rounds >= LEAST_ROUNDS and row.low > floor
-            if gpu_bound or saved_us(row) > row.host_us
-        ]
-        return sorted(found, key=lambda each: (-each[1].speedup, each[1].route))
-
-    def ties(self, margin: float, held: Route | None = None, gpu_bound: bool = False) -> list[Route]:
-        """The eligible routes that cannot be told from the best one; stock alone where none is eligible. Where the
-        route that the table holds is one of them it is the only one: it keeps its place."""
-        eligible = self.eligible(margin, gpu_bound)
-        if not eligible:
-            return [STOCK]
-        (first, best), *rest = eligible
-        nearly = best.speedup * (1 - NEARLY)
-        for route, row in eligible:
-            if route == held and row.high * (1 + CLEAR) >= best.low and row.speedup >= nearly:
-                return [route]
-        return [first, *(route for route, row in rest if row.high >= best.low and row.speedup >= nearly)]
-
-
-def saved_us(row: Result) -> float:
-    """Microseconds that a call saves the device."""
-    return row.stock_us * (1 - 1 / row.speedup)
-
-
-def noise_of(stock: Result) -> float:
-    """Stock against itself: how far from 1 the protocol put it, as a ratio minus one."""
-    return max(stock.high, 1 / max(stock.low, 1e-9)) - 1
 
 
 def newest(rows: Iterable[Result]) -> list[Result]:
@@ -147,19 +86,6 @@ def derive(
         gpu_bound,
     )
     return Table(header, {str(family): [row.as_json() for row in found] for family, found in routed.items()})
-
-
-def by_family(rows: Iterable[Result]) -> dict[Family, list[Measured]]:
-    """The rows of each problem whose stock was timed, by family and in order of M; of a route's rows the last."""
-    by_problem: dict[str, dict[Route, Result]] = defaultdict(dict)
-    for row in rows:
-        by_problem[row.problem][_route(row.route)] = row
-    found: dict[Family, list[Measured]] = defaultdict(list)
-    for text, by_route in by_problem.items():
-        if STOCK in by_route and by_route[STOCK].status == results.OK:
-            problem = _problem(text)
-            found[problem.family].append(Measured(problem, by_route))
-    return {family: sorted(found[family], key=lambda each: each.problem.m) for family in sorted(found)}
 
 
 def routes(
@@ -284,13 +210,3 @@ _device = attrgetter("chip", "backend", "device_name", "architecture", "cores", 
 def _numbers(version: str) -> list[int]:
     """A version's numbers, for comparing: 0.10 is newer than 0.9."""
     return [int(digits) for digits in re.findall(r"\d+", version)]
-
-
-@lru_cache(maxsize=1 << 16)
-def _problem(text: str) -> Problem:
-    return Problem.parse(text)
-
-
-@lru_cache(maxsize=1 << 16)
-def _route(text: str) -> Route:
-    return Route.parse(text)

@@ -29,7 +29,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from .. import kernels
 from ..kernels import STOCK, Route
@@ -37,10 +36,8 @@ from ..problem import Family
 from ..routing.neighbours import Bound, Shapes, class_of, speaks
 from ..routing.table import Row
 from . import results
+from .measured import Measured
 from .results import Result
-
-if TYPE_CHECKING:
-    from .export import Measured
 
 SHARE = 0.95
 """The share of problems of further shapes that a bound covers."""
@@ -48,7 +45,7 @@ LEAST_SHAPES = math.ceil(SHARE / (1 - SHARE) - 1e-9)
 """Left-out shapes below which no bound is finite: 19."""
 
 
-LeftOut = tuple[float, list[tuple["Measured", Route]]]
+LeftOut = tuple[float, list[tuple[Measured, Route]]]
 """A left-out shape: how far its neighbour is, and its problems that the rule takes off stock, with the route."""
 
 

@@ -20,9 +20,9 @@ from ..kernels import STOCK, Route
 from ..problem import Family, Problem
 from ..routing.neighbours import class_of, factor
 from . import accuracy, results, space
-from .export import MARGIN, Measured
 from .learned import Learned
 from .measure import Comparison, Effort, Meter
+from .measured import MARGIN, Measured
 from .results import Origin, Result
 from .sampler import Exhausted
 from .sequential import Rival, rival

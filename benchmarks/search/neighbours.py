@@ -18,13 +18,13 @@ from statistics import median
 
 from autotune.report import tables
 from autotune.routing.neighbours import class_of, factor
-from autotune.search import export, generalize, results
+from autotune.search import export, generalize, measured, results
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("csv", type=Path)
-    families = export.by_family(results.read(parser.parse_args().csv))
+    families = measured.by_family(results.read(parser.parse_args().csv))
     routes = export.routes(families)
     for bound in generalize.bounds(families, routes):
         print(f"{bound.class_}: {'routed' if bound.holds else 'stock'}; {tables.bound(bound)}")

@@ -337,7 +337,7 @@ class TestDryRun:
         assert said.endswith("next: the same command without --dry-run on a machine with Apple M5 Max\n")
 
     def test_calls_that_the_watchdog_would_end_are_told(self, call, monkeypatch):
-        monkeypatch.setattr("autotune.cli.sweep._speeds", lambda problems: lambda problem: 121.0 * (problem.m > 2))
+        monkeypatch.setattr("autotune.cli.dry_run._speeds", lambda problems: lambda problem: 121.0 * (problem.m > 2))
         slow = SMALL.replace("M=2", "M=3")
         ended = call("sweep", "--dry-run", "--device", "cpu", "--problem", SMALL, "--problem", slow)
         assert "1 problem would take stock more than the 120 s of --timeout for a call" in ended.err

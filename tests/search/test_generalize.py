@@ -10,6 +10,7 @@ from autotune.problem import Problem
 from autotune.routing import table
 from autotune.search import export, generalize, results
 from autotune.search.generalize import LEAST_SHAPES, quantile, regret
+from autotune.search.measured import Measured
 from autotune.search.results import FAILED, INACCURATE, OK, PRUNED
 
 CLASS = "quantized_matmul f16 affine-b4-g64 nt"
@@ -52,7 +53,7 @@ def measured(**rows):
         found[Route.parse(routes[name])] = replace(
             row(text, 3, routes[name], speedup), status=status, **({"speedup": 0.0} if speedup == 0 else {})
         )
-    return export.Measured(table.problem_at(text, 3), found)
+    return Measured(table.problem_at(text, 3), found)
 
 
 class TestRegret:
@@ -71,7 +72,7 @@ class TestRegret:
         """Three rows are padded to four by a multiple of 4; five to eight by both, of which a sweep measures one."""
         three = measured(pad=2.0)
         assert regret(three, Route.parse("pad multiple=4 fill=zeros")) == math.inf
-        five = export.Measured(three.problem.with_m(5), three.rows)
+        five = Measured(three.problem.with_m(5), three.rows)
         assert regret(five, Route.parse("pad multiple=4 fill=zeros")) == 0
         assert math.isinf(regret(five, Route.parse("pad multiple=4 fill=repeat")))
 
@@ -224,7 +225,7 @@ def test_the_router_follows_the_rule_that_was_measured(tmp_path):
             found = without.neighbour(table.parse_family(text))
             if found is not None:
                 taken = generalize.off_stock(
-                    [export.Measured(Problem.parse(text.replace("matmul ", f"matmul M={m} ")), {}) for m in (3, 5, 6)],
+                    [Measured(Problem.parse(text.replace("matmul ", f"matmul M={m} ")), {}) for m in (3, 5, 6)],
                     without.rows(str(found.family)),
                 )
                 problems += len(list(taken))

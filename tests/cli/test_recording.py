@@ -6,7 +6,7 @@ import pytest
 from fakes import FakeDevice, costs
 from report.builders import problem
 
-from autotune.cli import sweep as command
+from autotune.cli import recording
 from autotune.kernels import STOCK
 from autotune.search import recorded, space, studies
 from autotune.search.measure import EFFORTS
@@ -52,14 +52,14 @@ def test_kernels_of_other_sweeps_are_not_written(sweep, tmp_path, capsys):
     """The study knows a part of chunk's space, of a sweep that asked for it; this one asks for pad alone."""
     device = FakeDevice(costs(1e-3))
     sweep(device, ("chunk",), trials=2)
-    command.write_record(sweep(device, ("pad",)), tmp_path)
+    recording.write(sweep(device, ("pad",)), tmp_path)
     assert sorted(path.name.split("_")[-1] for path in tmp_path.iterdir()) == ["pad.json", "stock.json"]
     assert "not written" not in capsys.readouterr().err
 
 
 def test_a_space_in_part_is_left_out_in_one_line(sweep, tmp_path, capsys):
     tuned = sweep(FakeDevice(costs(1e-3)), ("pad", "chunk"), trials=4)
-    command.write_record(tuned, tmp_path)
+    recording.write(tuned, tmp_path)
     said = [line for line in capsys.readouterr().err.splitlines() if "not written" in line]
     assert len(said) == 1
     rows = tuned[0].rows()
@@ -74,7 +74,7 @@ def test_a_space_in_part_is_left_out_in_one_line(sweep, tmp_path, capsys):
 def test_every_config_gets_the_same_rounds(sweep, tmp_path):
     """Also one that is 50 times slower than the best, which a sweep would not time at all."""
     device = FakeDevice(lambda _, route: 1e-3 * (50 if "rows=1" in str(route) else 1), noise=0.01)
-    command.write_record(sweep(device, ("chunk", "pad")), tmp_path)
+    recording.write(sweep(device, ("chunk", "pad")), tmp_path)
     for kernel in ("chunk", "pad"):
         found = content(tmp_path, kernel)
         assert found["metadata"]["rounds"] == [EVEN.final, EVEN.final]
@@ -87,7 +87,7 @@ def test_drift_cancels_in_the_recorded_times(sweep, tmp_path):
     device = FakeDevice(costs(1e-3), drift=lambda now: 1 + now / 2)
     tuned = sweep(device, ("chunk", "pad"))
     clock = [row.time_us for row in tuned[0].rows().values() if row.rounds]
-    command.write_record(tuned, tmp_path)
+    recording.write(tuned, tmp_path)
     recorded_ = [
         cost for name in ("chunk", "pad") for cost in recorded.read(next(tmp_path.glob(f"*_{name}.json"))).costs
     ]
@@ -108,7 +108,7 @@ def test_a_sweep_that_was_stopped_goes_on_and_keeps_its_rounds(sweep, tmp_path):
     device = FakeDevice(costs(1e-3))
     sweep(device, ("pad",), trials=2)
     timed = len(device.timed)
-    command.write_record(sweep(device, ("pad",)), tmp_path)
+    recording.write(sweep(device, ("pad",)), tmp_path)
     assert {len(each["times"]["runtimes"]) for each in content(tmp_path, "pad")["results"]} == {EVEN.final}
     assert timed > 0
     again = len(device.timed)
