@@ -4,55 +4,63 @@
     python benchmarks/bandwidth.py bench.json
 
 Prints, for each quantized product of the bench, the bytes of packed weights, scales and biases, once, over the time of
-a call, stock and routed, and what share that is of a copy: bytes read and written by MLX's ``a + 1`` over 512 MiB, the
-best of ten. Calls of a chained bench include the small kernel that links one call to the next
+a call, stock and routed, and what share that is of a copy: bytes read and written by MLX's ``a + 1`` over 512 MiB, each
+on the result of the one before. Calls of a chained bench include the small kernel that links one call to the next
 (``autotune/devices/operands.py``), which is timed here alone, in a chain of its own: shares are given with it and
-without.
+without. Copies, links and the bench's calls are all timed by the same clock (``autotune/devices/clock.py``), each the
+median of nine; run it on the machine of the bench.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
+from statistics import median
 
 import mlx.core as mx
 
+from autotune import machine
 from autotune.devices import clock, operands
 from autotune.kernels import STOCK
 from autotune.problem import DTYPES, Problem
 
 COPIED = 512 << 20
-LINKS = 200
+COPIES, LINKS, TIMES = 20, 500, 9
 
 
 def copy_bandwidth() -> float:
     """Bytes a second, read and written."""
     a = mx.zeros((COPIED // 2,), mx.float16)
     mx.eval(a)
-    best = float("inf")
-    for _ in range(10):
-        start = time.perf_counter()
-        mx.eval(a + 1)
-        mx.synchronize()
-        best = min(best, time.perf_counter() - start)
-    return 2 * COPIED / best
+
+    def copies(calls: int) -> list[mx.array]:
+        out = a
+        for _ in range(calls):
+            out = out + 1
+        return [out]
+
+    return 2 * COPIED / timed(copies, COPIES)
+
+
+def timed(build: clock.Build, calls: int) -> float:
+    """Median seconds a call, after one evaluation to warm up."""
+    timer = clock.here()
+    return median([timer.seconds(STOCK, build, calls) for _ in range(TIMES + 1)][1:]) / calls
 
 
 def link(problem: Problem) -> float:
     """Seconds of one link in a chain of links alone, timed as a bench times its calls."""
     a = mx.random.normal((problem.m, problem.k)).astype(mx.float16)
     mx.eval(a)
-    timer = clock.here()
 
-    def links(gate: mx.array, calls: int) -> list[mx.array]:
-        out = operands.gated(problem, a, gate)
+    def links(calls: int) -> list[mx.array]:
+        out = a
         for _ in range(calls):
             out = operands.linked(problem, a, out)
         return [out]
 
-    return min(timer.seconds(STOCK, links, LINKS) for _ in range(20)) / LINKS
+    return timed(links, LINKS)
 
 
 def weight_bytes(problem: Problem) -> int:
@@ -67,6 +75,9 @@ def main() -> None:
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
         sys.exit("usage: bandwidth.py BENCH.json, a file that `autotune bench --json` wrote")
     bench = json.loads(Path(sys.argv[1]).read_text("utf-8"))
+    here = machine.local(machine.default_kind()).device_name
+    if not bench["machine"].startswith(here):
+        sys.exit(f"{sys.argv[1]} was measured on {bench['machine']}, this is {here}: run both on one machine")
     copied = copy_bandwidth()
     print(f"{bench['machine']}, MLX {bench['mlx']}, {bench['date']}; copy {copied / 1e9:.0f} GB/s")
     for line in bench["lines"]:

@@ -56,11 +56,10 @@ def measure(problem: Problem, options: argparse.Namespace) -> list[float]:
     sets = operands.ring(problem, cache_bytes(options.device), 4 << 30, other)
     op = ORIGINAL[problem.op]
 
-    def chain(link: Link | None, gate: mx.array, calls: int) -> list[mx.array]:
-        first = operands.gated(problem, drawn.a, gate)
+    def chain(link: Link | None, calls: int) -> list[mx.array]:
         outs: list[mx.array] = []
         for turn in range(calls):
-            a = link(first, outs[-1]) if outs and link else first
+            a = link(drawn.a, outs[-1]) if outs and link else drawn.a
             outs.append(op(*operands.arguments(problem, a, sets[turn % len(sets)], drawn.c)))
         return outs if link is None else outs[-1:]
 

@@ -155,6 +155,7 @@ def _run(
 ) -> tuple[Outcome, str]:
     from .. import chips, paths
     from .._version import __version__
+    from ..devices import clock
     from ..report.progress import listener
     from ..search import lock, studies, tuned
     from ..search.isolated import IsolatedDevice
@@ -168,7 +169,7 @@ def _run(
         count = f"{len(plan.problems)} problem{'s' if len(plan.problems) != 1 else ''}"
         note(f"{chip_id}: {count} at effort {plan.effort.name}, {load} load; what is measured is kept in {url}")
         target = IsolatedDevice(kind, chips.cache_bytes(kind), timeout)
-        origin = Origin.of(chip_id, target.machine, __version__, load)
+        origin = Origin.of(chip_id, target.machine, __version__, load, clock=clock.name(target.machine.backend))
         before = tuned.load(origin.key, origin.source, (paths.user_tables(), paths.tuned_tables()))
         progress = listener()
         opened_studies = []

@@ -48,14 +48,13 @@ class ChainSession:
         return Accuracy(apart, largest, apart, largest)
 
     def time(self, route: Route, calls: int) -> float:
-        return self._clock.seconds(route, lambda gate, some: self._calls(route, gate, some), calls)
+        return self._clock.seconds(route, lambda some: self._calls(route, some), calls)
 
-    def _calls(self, route: Route, gate: mx.array, calls: int) -> list[mx.array]:
+    def _calls(self, route: Route, calls: int) -> list[mx.array]:
         ops, chained = self._ops[route], self.load == "chained"
-        first = operands.gated(self.products[0], self._first, gate)
         outs: list[mx.array] = []
         for _ in range(calls):
-            a = operands.linked(self.products[-1], first, outs[-1]) if outs and chained else first
+            a = operands.linked(self.products[-1], self._first, outs[-1]) if outs and chained else self._first
             outs = [self._once(ops, a)] if chained else [*outs, self._once(ops, a)]
         return outs
 

@@ -66,13 +66,12 @@ class MlxSession:
         return self._checked.of(self._op(route))
 
     def time(self, route: Route, calls: int) -> float:
-        return self._clock.seconds(route, lambda gate, some: self._calls(route, gate, some), calls)
+        return self._clock.seconds(route, lambda some: self._calls(route, some), calls)
 
-    def _calls(self, route: Route, gate: mx.array, calls: int) -> list[mx.array]:
-        """What to evaluate for so many calls, which wait for the gate's result, zeros."""
+    def _calls(self, route: Route, calls: int) -> list[mx.array]:
+        """What to evaluate for so many calls."""
         first, c, sets = self._timing_operands()
         run, chained = self._op(route), self.load == "chained"
-        first = operands.gated(self.problem, first, gate)
         outs: list[mx.array] = []
         for _ in range(calls):
             a = operands.linked(self.problem, first, outs[-1]) if outs and chained else first

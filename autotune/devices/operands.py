@@ -117,11 +117,6 @@ def linked(problem: Problem, a: mx.array, out: mx.array) -> mx.array:
     return a + mx.reshape(corner, (1,))
 
 
-def gated(problem: Problem, a: mx.array, gate: mx.array) -> mx.array:
-    """A again, but not before ``gate`` is there, a matrix of zeros in any dtype."""
-    return linked(problem, a, gate[:1, :1].astype(a.dtype))
-
-
 def _one_group(problem: Problem) -> bool:
     """Whether all columns of quantized weights share their scales, so that zeroing one would zero all."""
     q = problem.quantization

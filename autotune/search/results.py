@@ -40,11 +40,15 @@ class Origin:
     autotune: str
     load: str
     source: str
+    clock: str = "plain"
 
     @classmethod
-    def of(cls, chip: str, machine: Machine, autotune: str, load: str, source: str = "measured") -> Origin:
+    def of(
+        cls, chip: str, machine: Machine, autotune: str, load: str, source: str = "measured", clock: str = "plain"
+    ) -> Origin:
         m = machine
-        return cls(chip, m.backend, m.device_name, m.architecture, m.cores, m.nax, m.os, m.mlx, autotune, load, source)
+        here = (m.backend, m.device_name, m.architecture, m.cores, m.nax, m.os, m.mlx)
+        return cls(chip, *here, autotune, load, source, clock)
 
     @property
     def key(self) -> ChipKey:
@@ -59,7 +63,8 @@ class Result:
     relative median absolute deviation. ``speedup`` is stock's time over the route's with its 95 % interval over
     ``rounds`` paired rounds; for the route ``stock`` it compares stock with itself, and is the noise of the protocol.
     ``error`` is relative to a float64 reference. ``host_us`` is how much longer than with stock the program itself is
-    busy with a call, building it and handing it to the device; 0 where that was not measured. A row that is not ``ok``
+    busy with a call, building it and handing it to the device; 0 where that was not measured. ``clock`` is how times
+    were taken: ``gated``, or ``plain`` (``devices/clock.py``). A row that is not ``ok``
     or ``pruned`` has no times and says why in ``reason``.
     """
 
@@ -93,6 +98,7 @@ class Result:
     load: str
     source: str
     host_us: float = 0.0
+    clock: str = "plain"
 
     @property
     def interval(self) -> Interval:

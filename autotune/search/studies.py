@@ -32,7 +32,7 @@ from .record import Rounds
 from .results import Origin, Result
 from .sampler import IN_VAIN, Choices, LegalSetSampler, choices_of, frozen, suggest
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised when the measuring changes so that old and new numbers must not be mixed."""
 
 _STATES = {

@@ -56,31 +56,66 @@ class TestCalibration:
         ("seconds", "calls"),
         [
             (1.0, [1, 1]),  # one call fills an evaluation
-            (0.01, [1, 1]),
-            (0.004, [1, 1, 3]),
-            (0.009, [1, 1, 2]),
-            (2e-3, [1, 1, 6]),
-            (1e-3, [1, 1, 8, 12]),  # never more than eight times as many at once
+            (0.01, [1, 1, 1]),  # what may have been a moment's trouble is looked at twice
+            (0.004, [1, 1, 3, 3]),
+            (0.009, [1, 1, 2, 2]),
+            (2e-3, [1, 1, 6, 6]),
+            (1e-3, [1, 1, 8, 12, 12]),  # never more than eight times as many at once
             (1e-6, [1, 1, 8, 64, 512]),  # and never more than 512
         ],
     )
     def test_calls_fill_one_evaluation(self, seconds, calls):
-        bench = Bench(stock=1.0, pad=seconds)
+        bench = Bench(stock=seconds, pad=seconds)
         comparison = bench.meter.compare(PAD)
         assert calls_of(bench.device, PAD) == calls
-        assert comparison.calls == calls[-1]
+        assert comparison.calls == comparison.stock_calls == calls[-1]
         assert comparison.estimate == pytest.approx(seconds)
         assert (comparison.route, comparison.ratios, comparison.times, comparison.stock) == (PAD, [], [], [])
 
+    def test_a_machine_held_up_for_a_moment_does_not_make_one_call_enough(self):
+        bench = Bench(stock=100e-6, pad=100e-6)
+        bench.compare()
+        bench.factor = lambda number: 200.0 if number == 1 else 1.0
+        bench.skip = len(bench.device.timed)
+        assert bench.meter.compare(PAD).calls == 120
+
+    @pytest.mark.parametrize(
+        ("stock", "pad", "calls"),
+        [
+            (4e-3, 2e-3, (3, 6)),
+            (4e-3, 50e-3, (12, 1)),  # one call is long: more of the other's
+            (50e-3, 4e-3, (1, 12)),
+            (5e-6, 50e-6, (512, 51)),  # as long as the most calls of the shorter one are
+            (50e-6, 5e-6, (51, 512)),
+        ],
+    )
+    def test_both_sides_of_a_round_last_equally_long(self, stock, pad, calls):
+        comparison = Bench(stock=stock, pad=pad).meter.compare(PAD)
+        assert (comparison.stock_calls, comparison.calls) == calls
+
+    @pytest.mark.parametrize("kind", [STOCK, PAD])
+    def test_what_an_evaluation_costs_besides_its_calls_is_on_neither_side(self, kind):
+        """Stock against itself, and against what is as fast: a millisecond an evaluation, a cold machine at first."""
+        bench = Bench(stock=53e-6, pad=53e-6)
+        timed, cold = bench.meter._session.time, [1.5, 1.4, 1.3, 1.2, 1.1]
+
+        def time(route, calls):
+            return (1e-3 + timed(route, calls)) * (cold.pop(0) if cold else 1.0)
+
+        bench.meter._session.time = time
+        comparison = bench.meter.compare(kind)
+        bench.meter.round(comparison)
+        assert math.exp(comparison.ratios[0]) == pytest.approx(1.0, abs=0.004)
+
     def test_the_first_evaluation_warms_up_and_is_thrown_away(self):
-        bench = Bench(stock=1.0, pad=0.02)
+        bench = Bench(stock=1.0, pad=0.2)
         bench.skip, bench.factor = 2, lambda number: 1000.0 if number == 0 else 1.0
         comparison = bench.meter.compare(PAD)
         assert [route for route, _ in bench.calls] == [str(PAD)] * 2
-        assert comparison.estimate == pytest.approx(0.02)
+        assert comparison.estimate == pytest.approx(0.2)
 
     def test_stock_is_calibrated_once_for_a_session(self):
-        bench = Bench(stock=0.02)
+        bench = Bench(stock=0.2)
         for _ in range(3):
             bench.meter.compare(PAD)
         assert calls_of(bench.device, STOCK) == [1, 1]
@@ -89,7 +124,7 @@ class TestCalibration:
         for effort in EFFORTS.values():
             bench = Bench(stock=37e-6, pad=53e-6, effort=effort)
             comparison = bench.meter.compare(PAD)
-            assert comparison.calls * 53e-6 >= effort.seconds or comparison.calls == measure.MOST_CALLS
+            assert comparison.calls * 53e-6 >= effort.seconds or comparison.stock_calls == measure.MOST_CALLS
 
     def test_a_failing_route_is_not_hidden(self):
         bench = Bench(failures={str(PAD): "crashed"})
@@ -108,7 +143,7 @@ class TestRound:
     def test_keeps_means_and_the_log_of_their_ratio(self):
         bench = Bench(stock=4 * MS, pad=2 * MS)
         comparison = bench.compare()
-        bench.factor = lambda number: [1.0, 1.1, 1.3, 1.04][number]
+        bench.factor = lambda number: [1.0, 1.15, 1.25, 1.04][number]
         bench.meter.round(comparison)
         assert comparison.stock == pytest.approx([4.08 * MS])
         assert comparison.times == pytest.approx([2.4 * MS])
@@ -134,8 +169,8 @@ class TestRound:
 
 
 class TestDisturbance:
-    @pytest.mark.parametrize(("at", "factor"), [(0, 1.5), (3, 1.5), (0, 0.6), (3, 0.6)])
-    def test_a_step_in_a_sentinel_repeats_the_round(self, at, factor):
+    @pytest.mark.parametrize(("at", "factor"), [(at, factor) for at in range(4) for factor in (1.5, 0.6)])
+    def test_a_step_in_either_side_repeats_the_round(self, at, factor):
         bench = Bench()
         comparison = bench.compare()
         bench.factor = lambda number: factor if number == at else 1.0
@@ -228,7 +263,7 @@ class TestScreen:
     def test_what_calibration_prices_out_gets_no_round(self):
         comparison, dropped, calls = self.screen(pad=3.1)
         assert dropped
-        assert calls == [1, 1]
+        assert calls == [1, 1, 1]
         assert comparison.ratios == pytest.approx([-math.log(3.1)])
         assert (comparison.stock, comparison.times) == (pytest.approx([10 * MS]), pytest.approx([31 * MS]))
 
@@ -236,7 +271,7 @@ class TestScreen:
         comparison, dropped, calls = self.screen(pad=2.9)
         assert dropped
         assert len(comparison.ratios) == 1
-        assert calls == [1, 1, 1, 1]
+        assert calls == [1, 1, 1, 1, 1]
 
     def test_what_is_clearly_below_gets_one_round_once_the_noise_is_known(self):
         bench = Bench(stock=10 * MS, pad=12 * MS, noise=0.01, seed=1)
@@ -276,7 +311,7 @@ class TestScreen:
     def test_a_route_as_slow_as_stock_is_priced_out_by_a_fast_incumbent(self):
         _, dropped, calls = self.screen(pad=1.0, incumbent=3.5)
         assert dropped
-        assert calls == [1, 1]
+        assert calls == [1, 1, 1]
 
 
 class TestSettle:
