@@ -89,7 +89,10 @@ def load(name: str) -> Any:
     from importlib import import_module
 
     module, arguments = MODELS[name]
-    code = import_module("mlx_lm.models." + module)
+    try:
+        code = import_module("mlx_lm.models." + module)
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error}: pip install mlx-lm")
     model = code.Model(code.ModelArgs(model_type=module, **arguments))
     model.set_dtype(mx.bfloat16)
     nn.quantize(model, group_size=64, bits=4)
