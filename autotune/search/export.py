@@ -21,7 +21,7 @@ from ..problem import Family
 from ..routing.neighbours import class_of
 from ..routing.table import Header, Row, Table
 from . import generalize, results
-from .measured import MARGIN, Measured, by_family
+from .measured import MARGIN, Measured, by_family, luck
 from .results import Origin, Result
 
 GAP = 2.0
@@ -72,7 +72,7 @@ def derive(
     if origin is None:
         raise AutotuneError("there are no results to export", "run: autotune sweep")
     families = by_family(rows)
-    routed = routes(families, incumbent, margin, gpu_bound)
+    routed = routes(families, incumbent, margin, gpu_bound, luck(rows))
     noises = [each.noise for family in families.values() for each in family]
     header = Header(
         origin.key,
@@ -93,13 +93,14 @@ def routes(
     incumbent: Table | None = None,
     margin: float = MARGIN,
     gpu_bound: bool = False,
+    luck: float = 0.0,
 ) -> dict[Family, list[Row]]:
     """The table's rows for each family."""
     ties = {}
     votes: dict[str, Counter[Route]] = defaultdict(Counter)
     for family, measured in families.items():
         held = _held(incumbent, family)
-        ties[family] = [each.ties(margin, held.get(each.problem.m), gpu_bound) for each in measured]
+        ties[family] = [each.ties(margin, held.get(each.problem.m), gpu_bound, luck) for each in measured]
         votes[class_of(str(family))].update(route for each in ties[family] for route in each)
     return {
         family: _rows(measured, choose(ties[family], measured, votes[class_of(str(family))]))

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from statistics import median
+from statistics import fmean, median
 
 from ..devices.base import Session
 from ..kernels import STOCK, Route
@@ -76,7 +76,7 @@ class Comparison:
     """A route's rounds so far. Times are seconds a call; ``ratios`` are logs of stock's time over the route's.
 
     ``calls`` make one evaluation, ``stock_calls`` one of stock that lasts as long, and ``estimate`` is the seconds a
-    call that calibration saw.
+    call that calibration saw. ``between`` is 0 where all rounds are of one session.
     """
 
     route: Route
@@ -86,13 +86,17 @@ class Comparison:
     stock: list[float] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
+    between: float = 0.0
 
     @property
     def interval(self) -> Interval:
         return speedup(self.ratios)
 
     def extend(self, other: Comparison) -> None:
-        """Takes over the rounds of another session."""
+        """Takes over the rounds of another session, and keeps in ``between`` how far the two lie apart, as the log of
+        the ratio of their speedups."""
+        if self.ratios and other.ratios:
+            self.between = fmean(self.ratios) - fmean(other.ratios)
         self.stock += other.stock
         self.times += other.times
         self.ratios += other.ratios

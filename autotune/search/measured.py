@@ -8,15 +8,18 @@ routes whose intervals overlap with the best one's, and which are nearly as fast
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import median
 
 from ..kernels import STOCK, Route
 from ..problem import Family, Problem
 from . import results
 from .results import Result
+from .stats import t95
 
 MARGIN = 0.03
 """Least gain for which stock is left: threads on MLX's tracker put run-to-run noise at 2 to 3 %."""
@@ -25,6 +28,10 @@ NEARLY = 0.05
 CLEAR = 0.01
 """By how much more than their intervals say a route has to beat the one that the table holds: rounds of two sessions
 share the luck of these, and their intervals do not show what a third one would."""
+NORMAL = 1 << 30
+"""Degrees of freedom of a normal distribution."""
+MAD, ENOUGH = 1.4826, 10
+"""From the median of absolute differences to the standard deviation of normal ones; differences to take it of."""
 LEAST_ROUNDS = 5
 """More rounds than screening gives at any effort: what has fewer was not in a play-off, which spans two sessions."""
 
@@ -40,22 +47,24 @@ class Measured:
     def noise(self) -> float:
         return noise_of(self.rows[STOCK])
 
-    def eligible(self, margin: float, gpu_bound: bool = False) -> list[tuple[Route, Result]]:
+    def eligible(self, margin: float, gpu_bound: bool = False, luck: float = 0.0) -> list[tuple[Route, Result]]:
         """Routes that are faster than stock beyond the margin and the noise, fastest first; unless ``gpu_bound``, only
-        those that save more than their calls cost the program."""
-        floor = 1 + max(margin, self.noise)
+        those that save more than their calls cost the program. ``luck`` is that of :func:`luck`: a row's interval is of
+        two sessions, whose mean has half of its variance, and knows nothing of it. Its gain has to hold in both."""
+        floor = (1 + max(margin, self.noise)) * math.exp(t95(NORMAL) * luck / math.sqrt(2))
         found = [
             (route, row)
             for route, row in self.rows.items()
             if route != STOCK and row.status == results.OK and row.rounds >= LEAST_ROUNDS and row.low > floor
+            if row.speedup * math.exp(-abs(row.between) / 2) > floor
             if gpu_bound or saved_us(row) > row.host_us
         ]
         return sorted(found, key=lambda each: (-each[1].speedup, each[1].route))
 
-    def ties(self, margin: float, held: Route | None = None, gpu_bound: bool = False) -> list[Route]:
+    def ties(self, margin: float, held: Route | None = None, gpu_bound: bool = False, luck: float = 0.0) -> list[Route]:
         """The eligible routes that cannot be told from the best one; stock alone where none is eligible. Where the
         route that the table holds is one of them it is the only one: it keeps its place."""
-        eligible = self.eligible(margin, gpu_bound)
+        eligible = self.eligible(margin, gpu_bound, luck)
         if not eligible:
             return [STOCK]
         (first, best), *rest = eligible
@@ -64,6 +73,16 @@ class Measured:
             if route == held and row.high * (1 + CLEAR) >= best.low and row.speedup >= nearly:
                 return [route]
         return [first, *(route for route, row in rest if row.high >= best.low and row.speedup >= nearly)]
+
+
+def luck(rows: Iterable[Result]) -> float:
+    """How far a route's ratio to stock is from one session to the next, as the standard deviation of its log: from what
+    the two sessions of all play-offs saw, noise of their rounds included. 0 where they are too few to tell.
+
+    Where buffers lie and which of MLX's cached graphs are met is one draw a session. Stock against itself cannot show
+    it, since both sides have the same. The median of all, since single routes may be disturbed."""
+    apart = [abs(row.between) for row in rows if row.status == results.OK and row.between]
+    return MAD * median(apart) / math.sqrt(2) if len(apart) >= ENOUGH else 0.0
 
 
 def saved_us(row: Result) -> float:

@@ -268,6 +268,7 @@ class Sweep:
             c.stock,
             c.times,
             c.ratios,
+            between=c.between,
             origin=self._origin,
             **self._stamp(problem, c.route),
             **rest,
@@ -448,9 +449,10 @@ class _Tuner:
         return max(0.0, (least[route] - least[STOCK]) / calls * 1e6)
 
     def _half(self, route: Route) -> Comparison | None:
-        """A finalist's rounds of this session, up to half of the final number; None where it failed."""
+        """Half of a finalist's rounds; None where it failed. Those that made it a finalist do not count: of many equal
+        routes the luckiest comes here, and its luck would stay in its number."""
         try:
-            comparison = self._comparisons.get(route) or self._meter.compare(route)
+            comparison = self._meter.compare(route)
             self._meter.settle(comparison, -(-self._effort.final // 2))
         except RouteFailed as failure:
             self._refuse(route, failure)

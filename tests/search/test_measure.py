@@ -314,6 +314,17 @@ class TestScreen:
         assert calls == [1, 1, 1]
 
 
+def test_rounds_of_another_session_are_taken_over_with_how_far_they_lie_apart():
+    one, other = (measure.Comparison(PAD, 1, 1, 1.0, [2.0], [1.0], [math.log(2 * f)]) for f in (1.0, 1.1))
+    assert one.between == 0
+    one.extend(other)
+    assert one.ratios == [math.log(2), math.log(2.2)]
+    assert one.between == pytest.approx(-math.log(1.1))
+    empty = measure.Comparison(PAD, 1, 1, 1.0)
+    empty.extend(other)
+    assert empty.between == 0
+
+
 class TestSettle:
     def test_adds_what_is_missing(self):
         bench = Bench()

@@ -204,10 +204,10 @@ class TestBadFiles:
         """Files that were written before these were known."""
         row = timed(WIDE, 3, PAD, 50, 100)
         lines = results.dumps([row]).splitlines()
-        assert lines[0].endswith(",host_us,clock")
-        assert results.loads("\n".join(line.rsplit(",", 2)[0] for line in lines), "here") == [row]
+        assert lines[0].endswith(",host_us,clock,between")
+        assert results.loads("\n".join(line.rsplit(",", 3)[0] for line in lines), "here") == [row]
         raw = results.to_json(row)
-        del raw["host_us"], raw["clock"]
+        del raw["host_us"], raw["clock"], raw["between"]
         assert results.from_json(raw) == row
 
     def test_columns_in_another_order_and_more_of_them_are_fine(self):

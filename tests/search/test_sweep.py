@@ -172,6 +172,21 @@ class TestFinding:
         assert rounds[UPCAST] <= QUICK.screen
         assert {row.status for row in lab.rows().values()} <= {OK, PRUNED}
 
+    @pytest.mark.parametrize("effort", ["quick", "standard"])
+    def test_luck_of_sessions_is_no_gain(self, lab, effort):
+        """Every route is as fast as stock, and 2 % faster or slower in each session by chance, for all of its rounds."""
+        rng, drawn = random.Random(3), {}
+
+        def seconds(problem, route):
+            session = len(device.opened)
+            return 1e-3 * math.exp(0.0 if route == STOCK else drawn.setdefault((session, route), rng.gauss(0, 0.02)))
+
+        device = FakeDevice(seconds, noise=0.01)
+        text = "quantized_matmul M={} N=512 K=4096 f16 affine-b4-g64 nt"
+        lab.sweep(device=device, problems=[Problem.parse(text.format(m)) for m in range(2, 16)], effort=EFFORTS[effort])
+        routes = {str(row.route) for family in lab.table().families for row in lab.table().rows(family)}
+        assert routes == {"stock"}
+
     def test_a_gain_has_to_hold_for_other_inputs_too(self, lab):
         """Rounds of one session share its luck: a route that is lucky in the first one alone is no winner."""
 
