@@ -128,15 +128,19 @@ def on_gpu(stream: Any) -> bool:
 
 def forget() -> None:
     """Drops every look-up: tables or switches have changed."""
+    ready.forget()  # first: what is looked up from the old state is not kept any more when the memos are cleared
     for memo in (_MATMUL, _ADDMM, _QUANTIZED):
         memo.clear()
-    ready.forget()
 
 
-def _remember(memo: dict[Any, Any], key: Any, run: Any) -> Any:
-    if len(memo) >= _MOST:
-        memo.clear()
-    memo[key] = run
+def _remember(looked_up: int, memo: dict[Any, Any], key: Any, run: Any) -> Any:
+    """Keeps a key's callable, unless tables or switches have changed since the generation ``looked_up``, in which its
+    look-up began: a first call may compile for a second, and ``disable`` in another thread has to win."""
+    with ready.changing:
+        if looked_up == ready.generation:
+            if len(memo) >= _MOST:
+                memo.clear()
+            memo[key] = run
     return run
 
 
@@ -147,9 +151,9 @@ def _first(op: str, memo: dict[Any, Any], a: Any, b: Any, stream: Any) -> Any:
     if not (isinstance(a, mx.array) and isinstance(b, mx.array)):
         return ORIGINAL[op]
     resolve.ROUTERS.on_change(forget)
-    gpu = on_gpu(stream)
+    gpu, generation = on_gpu(stream), ready.generation
     run = resolve.safely(resolve.dense, ORIGINAL[op], op, a, b, gpu)
-    return _remember(memo, (a.shape, b.shape, a.itemsize, gpu), run)
+    return _remember(generation, memo, (a.shape, b.shape, a.itemsize, gpu), run)
 
 
 def _first_quantized(x: Any, w: Any, transpose: Any, group_size: Any, bits: Any, mode: Any, stream: Any) -> Any:
@@ -163,6 +167,8 @@ def _first_quantized(x: Any, w: Any, transpose: Any, group_size: Any, bits: Any,
     if not (plain and isinstance(x, mx.array) and isinstance(w, mx.array)):
         return _quantized_matmul
     resolve.ROUTERS.on_change(forget)
-    gpu = on_gpu(stream)
+    gpu, generation = on_gpu(stream), ready.generation
     run = resolve.safely(resolve.quantized, _quantized_matmul, x, w, transpose, group_size, bits, mode, gpu)
-    return _remember(_QUANTIZED, (x.shape, w.shape, x.itemsize, transpose, group_size, bits, mode, gpu), run)
+    return _remember(
+        generation, _QUANTIZED, (x.shape, w.shape, x.itemsize, transpose, group_size, bits, mode, gpu), run
+    )

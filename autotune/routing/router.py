@@ -217,12 +217,15 @@ class Routers:
         self._routers: dict[str, Router] = {}
         self._broken: set[tuple[Family, Route]] = set()
         self._changed: set[Callable[[], None]] = set()
+        self._choosing = threading.RLock()
 
     def of(self, kind: str) -> Router:
-        router = self._routers.get(kind)
-        if router is None:
-            router = self._routers[kind] = Router(kind, self._explicit, self._simulated)
-        return router
+        # Under the lock no router of tables that `use` has just put aside can come in after it.
+        with self._choosing:
+            router = self._routers.get(kind)
+            if router is None:
+                router = self._routers[kind] = Router(kind, self._explicit, self._simulated)
+            return router
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Calls back whenever look-ups made so far no longer hold; asking twice is asking once."""
@@ -245,9 +248,10 @@ class Routers:
             del token
 
     def use(self, path: Path | None, simulated: bool) -> None:
-        self._explicit = () if path is None else (path,)
-        self._simulated = simulated
-        self._routers.clear()
+        with self._choosing:
+            self._explicit = () if path is None else (path,)
+            self._simulated = simulated
+            self._routers.clear()
         self._notify()
 
     def op(self, problem: Problem, kind: str, stock: Op) -> Op:
@@ -268,10 +272,15 @@ class Routers:
 
     def _retire(self, family: Family, route: Route, error: Exception) -> None:
         self._broken.add((family, route))
-        warn_once(f"route {route} failed for {family} ({error}) and is not used again in this process")
+        # Keyed on the route: a config that a machine does not take fails alike for every family, with another text.
+        warn_once(
+            f"route {route} failed for {family} ({error}) and is not used again in this process; other families "
+            "that it fails for take stock without another warning",
+            key=f"route {route}",
+        )
 
     def _notify(self) -> None:
-        for callback in self._changed:
+        for callback in tuple(self._changed):  # another thread's first call may add one
             callback()
 
 
@@ -300,10 +309,11 @@ ROUTERS = Routers()
 _WARNED: set[str] = set()
 
 
-def warn_once(text: str) -> None:
-    """One :class:`RoutingWarning` for each text in a process."""
-    if text not in _WARNED:
-        _WARNED.add(text)
+def warn_once(text: str, key: str = "") -> None:
+    """One :class:`RoutingWarning` in a process for each ``key``, which is the text where none is given."""
+    key = key or text
+    if key not in _WARNED:
+        _WARNED.add(key)
         with contextlib.suppress(RoutingWarning):  # made an error by the user's filters: a routed call never raises
             warnings.warn(f"autotune: {text}", RoutingWarning, stacklevel=_program())
 
