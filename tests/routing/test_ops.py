@@ -839,6 +839,17 @@ class TestGpuWithoutGpu:
                 assert ours == stock
 
 
+@pytest.mark.parametrize("op", ORIGINAL)
+def test_docstrings_tell_what_is_routed_and_end_with_mlxs(op):
+    text = inspect.getdoc(getattr(autotune, op))
+    for word in ("(..., M, K)", "float16", "Returns", "Raises", "last bits") if op != "addmm" else ("(N,)", "Raises"):
+        assert word in text
+    assert f"mx.{op}" not in text
+    own, mlxs = text.split("MLX's own text:")
+    assert mlxs.split() == STOCK.__dict__[op].__doc__.split()
+    assert all(len(line) - len(line.lstrip()) < 4 for line in own.splitlines())
+
+
 class TestPackage:
     def test_names(self):
         assert {"matmul", "addmm", "quantized_matmul", "enable", "disable", "stock", "use_table"} <= set(
