@@ -13,6 +13,7 @@ from autotune.kernels import KERNELS, STOCK, Route
 from autotune.mlx_ops import ORIGINAL
 from autotune.problem import Problem
 from autotune.routing import freshness, router, switch, table
+from autotune.routing.decision import Reason
 from autotune.routing.neighbours import Bound
 from autotune.routing.router import ROUTERS, Router, Routers
 
@@ -194,7 +195,7 @@ class TestNeighbours:
         write_table(rows, isolated / "tables" / "t.json", neighbours=bound)
         hit = Router("cpu").find(problem(3, "matmul N=128 K=1792 f32 nt"))
         assert str(hit.neighbour.family) == "matmul N=128 K=1280 f32 nt"
-        assert (hit.route, hit.row) == (STOCK, None)
+        assert (hit.route, hit.reason) == (STOCK, Reason.ILLEGAL)
 
     def test_stale_routes_of_a_neighbour_are_not_used(self, write_table, isolated):
         rows = {text: [(3, 3, PAD, {"kernel": "f" * 12})] for text in self.TUNED}
