@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 from .errors import UsageError, unknown
 
@@ -189,48 +190,54 @@ class Problem:
     def parse(cls, text: str) -> Problem:
         """Reads the text that ``str`` writes; words may come in any order and case after the op.
 
-        Raises :class:`UsageError` that names the word which is not understood.
+        Raises :class:`UsageError` that names the word which is not understood, or which gives a field again.
         """
         words = text.split()
         if not words:
             raise UsageError("empty problem", _EXAMPLE)
-        op, sizes = words[0].lower(), {}
+        op = words[0].lower()
+        fields: dict[str, Any] = {}
         if op not in OPS:
             raise unknown("op", words[0], OPS)
-        dtype = layout = epilogue = ""
-        quantization = None
         for word in words[1:]:
-            lower = word.lower()
-            if lower[1:2] == "=" and lower[0] in "mnkb" and lower[2:].isdecimal():
-                sizes[lower[0]] = int(lower[2:])
-            elif lower in DTYPES:
-                dtype = lower
-            elif lower in LAYOUTS:
-                layout = lower
-            elif lower in EPILOGUES:
-                epilogue = lower
-            elif "-b" in lower:
-                quantization = Quantization.parse(lower)
-            elif lower in _SPELLINGS or re.fullmatch(r"(b?fp?|b?float|u?int|[ius])\d+", lower):
-                raise _unknown_dtype(word)
-            else:
-                raise UsageError(f"{word!r} is not understood in problem {text!r}", _EXAMPLE)
-        missing = [axis.upper() for axis in "mnk" if axis not in sizes] + ([] if dtype else ["dtype"])
+            name, value = _field(word, text)
+            if name in fields:
+                raise UsageError(
+                    f"problem {text!r} gives {name} twice, again as {word!r}", "give each of its words once"
+                )
+            fields[name] = value
+        missing = [name for name in ("M", "N", "K", "dtype") if name not in fields]
         if missing:
             raise UsageError(f"problem {text!r} lacks {', '.join(missing)}", _EXAMPLE)
-        if op == "addmm":
-            epilogue = epilogue or "row"
         return cls(
             op,
-            sizes["m"],
-            sizes["n"],
-            sizes["k"],
-            dtype,
-            layout or "nt",
-            quantization,
-            sizes.get("b", 1),
-            epilogue,
+            fields["M"],
+            fields["N"],
+            fields["K"],
+            fields["dtype"],
+            fields.get("layout", "nt"),
+            fields.get("quantization"),
+            fields.get("B", 1),
+            fields.get("epilogue", "row" if op == "addmm" else ""),
         )
+
+
+def _field(word: str, text: str) -> tuple[str, Any]:
+    """The field of a problem that a word of ``text`` gives, and its value. Raises :class:`UsageError`."""
+    lower = word.lower()
+    if lower[1:2] == "=" and lower[0] in "mnkb" and lower[2:].isdecimal():
+        return lower[0].upper(), int(lower[2:])
+    if lower in DTYPES:
+        return "dtype", lower
+    if lower in LAYOUTS:
+        return "layout", lower
+    if lower in EPILOGUES:
+        return "epilogue", lower
+    if "-b" in lower:
+        return "quantization", Quantization.parse(lower)
+    if lower in _SPELLINGS or re.fullmatch(r"(b?fp?|b?float|u?int|[ius])\d+", lower):
+        raise _unknown_dtype(word)
+    raise UsageError(f"{word!r} is not understood in problem {text!r}", _EXAMPLE)
 
 
 def _unknown_dtype(word: str) -> UsageError:

@@ -80,7 +80,7 @@ problem = Problem.parse(sys.argv[2])
 start = time.perf_counter()
 found = Router(sys.argv[1]).find(problem)
 print(time.perf_counter() - start)
-assert found.row is not None, "the table was not used"
+assert found.followed, "the table was not used"
 """
 
 

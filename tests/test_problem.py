@@ -87,6 +87,13 @@ class TestText:
             ("matmul M=0 N=2 K=3 f32", "empty dimension"),
             ("matmul M=1 N=2 K=3 B=0 f32", "empty dimension"),
             ("matmul M=1 N=2 K=3 f32 row", "with epilogue 'row'"),
+            ("matmul M=4 M=8 N=2 K=3 f16", "gives M twice, again as 'M=8': give each of its words once"),
+            ("matmul M=4 M=4 N=2 K=3 f16", "gives M twice"),
+            ("matmul M=4 N=2 K=3 B=2 b=3 f16", "gives B twice, again as 'b=3'"),
+            ("matmul M=4 N=2 K=3 f16 bf16", "gives dtype twice, again as 'bf16'"),
+            ("matmul M=4 N=2 K=3 f16 nt NN", "gives layout twice, again as 'NN'"),
+            ("addmm M=4 N=2 K=3 f16 row full", "gives epilogue twice, again as 'full'"),
+            ("quantized_matmul M=1 N=64 K=64 f16 affine-b4-g64 affine-b8-g64", "gives quantization twice"),
         ],
     )
     def test_a_mistake_is_named_with_its_remedy(self, text, part):

@@ -124,7 +124,7 @@ def _run(
     note(f"stock against routed, products and chains: {len(chains)}")
     lines, noise = bench.measure(
         chains,
-        lambda product: ROUTERS.of(kind).find(product).route,
+        lambda product: ROUTERS.of(kind).call(product).route,
         lambda chain: ChainSession(chain.products, cache, load),
         effort,
         lambda line: note(f"{line.label}: {line.speedup:.2f}x"),

@@ -52,9 +52,10 @@ def register(app: typer.Typer) -> None:
         else:
             files = shared.in_reach([machine.default_kind()])
             found = [shared.choose("", file.path) for file in files if file.kinds]
-        decides = report.deciding(found, wanted)
+        taken = report.look_up(found, wanted)
+        decides = taken.table
         results, note = report.beside(decides)
-        explanation = report.explain(wanted, decides, results, [note], files)
+        explanation = report.explain(wanted, taken, results, [note], files)
         bounds = _bounds(wanted, chip, cores, mlx, decides, results)
         if bounds is None and (mlx or cores or plot):
             raise UsageError("there is no Apple GPU to model here", "name one with --chip, such as m4pro")

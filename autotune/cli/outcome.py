@@ -10,8 +10,11 @@ if TYPE_CHECKING:
     from ..search.sweep import Done, Outcome
 
 
-def tell(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool, then: str = "") -> None:
-    """What the sweep found; ``then`` is the command that comes next, and is given for a simulated sweep alone."""
+def tell(
+    outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool, then: str = "", recorded: bool = False
+) -> None:
+    """What the sweep found; ``then`` is the command that comes next, and is given for a simulated sweep alone. None
+    comes after a recording, which no table is made from."""
     from ..devices.simulated.model import OFF
     from ..kernels import STOCK
     from ..report.progress import speedup
@@ -65,7 +68,7 @@ def tell(outcome: Outcome, chip_id: str, url: str, fresh: bool, json: bool, then
         note(f"{why}; everything measured is saved, {left}: run {command} to go on")
     for row in outcome.failed:
         note(f"stock itself failed for {row.problem} ({row.reason}): nothing to compare; the next sweep tries again")
-    if outcome.done:
+    if outcome.done and not recorded:
         next_step(then or f"autotune export --chip {chip_id}")
 
 

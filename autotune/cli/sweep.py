@@ -129,7 +129,7 @@ def register(app: typer.Typer) -> None:
             return
         _require_fit(kind, force)
         outcome, url = _run(plan, kind, chip_id, load, timeout, storage, record)
-        tell(outcome, chip_id, url, fresh, json)
+        tell(outcome, chip_id, url, fresh, json, recorded=bool(record))
         raise typer.Exit(INTERRUPTED if outcome.stopped == "interrupted" else FAILED if outcome.failed else OK)
 
 

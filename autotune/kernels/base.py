@@ -42,7 +42,11 @@ class Route:
 
     @classmethod
     def parse(cls, text: str) -> Route:
-        """Reads what ``str`` writes; values made of digits become integers."""
+        """Reads what ``str`` writes; values made of the digits 0 to 9 become integers.
+
+        Raises :class:`UsageError` for a word that is no NAME=VALUE, and for a name that stands there twice. Whether
+        there is such a kernel and config, :func:`autotune.kernels.accepts` says.
+        """
         kernel, *pairs = text.split() or [""]
         if not kernel:
             raise UsageError("empty route", "a route is KERNEL NAME=VALUE ...")
@@ -51,7 +55,9 @@ class Route:
             name, equals, value = pair.partition("=")
             if not equals or not value:
                 raise UsageError(f"route {text!r} has {pair!r}", "a route is KERNEL NAME=VALUE ...")
-            items.append((name, int(value) if value.isdigit() else value))
+            items.append((name, int(value) if value.isascii() and value.isdecimal() else value))
+        if len(dict(items)) < len(items):
+            raise UsageError(f"route {text!r} names a parameter twice", "give each NAME=VALUE once")
         return cls(kernel, tuple(items))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import mlx.core as mx
@@ -15,6 +16,9 @@ from .program import DTYPES
 
 TRIED: set[tuple[Any, ...]] = set()
 """What has passed in this process."""
+FAILED: dict[tuple[Any, ...], Exception] = {}
+"""What has failed in this process, with what was raised: a program that a compiler refuses, which may take it seconds,
+is refused again."""
 M, N, K = 69, 96, 256
 """Shape of the product on which a config is tried: whole tiles and a rest in M, whole groups in K. Weights that are
 quantized along N are square, since their groups have to be whole there."""
@@ -26,13 +30,29 @@ try: about ten times what rounding the result gives, far below what a wrong inde
 def once(what: tuple[Any, ...], build: Callable[[], Op], problem: Problem) -> None:
     """Tries what ``build`` makes, unless ``what``, which stands for it, was tried on a problem of this kind before.
 
-    Raises what MLX or its compiler raises, and :class:`ArithmeticError` where the result is wrong.
+    Raises what MLX or its compiler raises, and :class:`ArithmeticError` where the result is wrong; the same again,
+    without another try, where ``what`` has failed on a problem of this kind before.
     """
     batched = problem.batch > 1
     kind = (problem.op, problem.dtype, problem.layout, problem.quantization, problem.epilogue, batched)
+    if (what, kind) in FAILED:
+        raise _afresh(FAILED[what, kind])
     if (what, kind) not in TRIED:
-        _small_product(build(), problem)
+        try:
+            _small_product(build(), problem)
+        except Exception as error:
+            FAILED[what, kind] = _afresh(error)
+            raise
         TRIED.add((what, kind))
+
+
+def _afresh(error: Exception) -> Exception:
+    """The same error without a traceback: one that is kept would keep the frames of the program that called, and the
+    arrays in them, alive."""
+    try:
+        return copy(error)
+    except TypeError:  # its class wants other arguments than it keeps
+        return RuntimeError(str(error))
 
 
 def _small_product(op: Op, problem: Problem) -> None:

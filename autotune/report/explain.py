@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import kernels
-from ..errors import TableError, UsageError
+from ..errors import UsageError
 from ..kernels import STOCK, Route
 from ..problem import Problem
-from ..routing import freshness
-from ..routing.freshness import Grade
-from ..routing.neighbours import Neighbour, class_of, speaks
+from ..routing.decision import Decision, Reason, answer, decide, of_call, other_layout
+from ..routing.neighbours import Neighbour, class_of
 from ..routing.table import Header, Row, Table
 from ..search.measured import LEAST_ROUNDS
 from ..search.results import OK, PRUNED, Result, read
@@ -22,64 +20,73 @@ from . import tables
 
 @dataclass(frozen=True)
 class LookUp:
-    """The route for a problem and why. ``row`` is the row that covers its M, also where it cannot be used, and
-    ``neighbour`` the tuned family in which it stands, where that is not the problem's own."""
+    """What a routed call of a problem takes, and why in words; ``table`` is the one that decides, else the first in
+    use, None where there is none."""
 
-    route: Route
+    decision: Decision
     why: str
-    row: Row | None = None
-    grade: Grade | None = None
-    neighbour: Neighbour | None = None
-
-    @property
-    def routed(self) -> bool:
-        """Whether the row was followed; where not, stock is taken for want of one."""
-        return self.row is not None and self.row.route == self.route and self.grade is not None and self.grade.usable
+    table: Table | None = None
 
 
-def look_up(table: Table, problem: Problem, mlx: str | None = None) -> LookUp:
-    """What the router finds in this table, in words: the same rule as :meth:`autotune.routing.router.Router.find`.
+def look_up(found: Sequence[Table], problem: Problem) -> LookUp:
+    """What a call takes with those tables in use, in order of precedence: the rule is the router's own
+    (:mod:`autotune.routing.decision`), this puts it in words.
 
-    Rows whose evidence is stale (against ``mlx``, or the installed one) are as good as absent. A route has to be legal
-    for the very M, not only for the ends of its interval. A family without rows is answered by its neighbour's, where
-    the table's header allows it.
+    A dense call cannot tell the layouts ``nt`` and ``nn`` apart, so that its route may be another than that of the row
+    for the problem's layout, or stand in another table.
     """
-    try:
-        rows = table.rows(str(problem.family))
-    except TableError as error:
-        return LookUp(STOCK, f"the table's rows for this family cannot be used: {error}")
-    if rows:
-        return _covering(rows, problem, table, mlx)
-    neighbour = table.neighbour(problem.family)
-    if neighbour is None:
-        return LookUp(STOCK, f"this family is not tuned{_near(table, problem)}{_alone(table, problem)}")
-    whose = f"this family is not tuned; its neighbour {tables.shape(neighbour.family)} is the nearest that is, "
-    whose += f"{tables.three(neighbour.factor)} times apart, and "
-    try:
-        found = _covering(table.rows(str(neighbour.family)), problem, table, mlx)
-    except TableError as error:
-        return LookUp(STOCK, f"{whose}its rows cannot be used: {error}", neighbour=neighbour)
-    if not speaks(found.route.kernel, problem.family, neighbour.family):
-        why = f"{whose}its route {found.route} writes the weights to memory, and they are larger here"
-        return LookUp(STOCK, why, found.row, found.grade, neighbour)
-    return replace(found, why=whose + found.why, neighbour=neighbour)
+    if not found:
+        return LookUp(Decision(problem, STOCK, Reason.UNTUNED), "there is no table to look in")
+
+    def find(each: Problem) -> Decision:
+        return decide(answer(found, each.family), each)
+
+    own, taken = find(problem), of_call(find, problem)
+    if taken.reason is Reason.TRANSPOSED:
+        why = f"routed calls are looked up as nt or nn: none takes a route for {problem.layout}"
+    elif taken.reason is Reason.LAYOUTS:
+        other = find(other_layout(problem))
+        why = f"{_why(own, found[0], f'says {own.route}')}, but a call cannot tell {problem.layout} from "
+        why += f"{other.problem.layout}, {_differs(other)}: it takes stock"
+    elif taken.route != own.route:
+        why = f"{_why(own, found[0])}; a call cannot tell {problem.layout} from {taken.problem.layout}, and takes the "
+        why += f"latter's route: {_why(taken, found[0])}"
+    else:
+        taken, why = own, _why(own, found[0])
+    return LookUp(taken, why, taken.table or found[0])
 
 
-def _covering(rows: Sequence[Row], problem: Problem, table: Table, mlx: str | None) -> LookUp:
-    """The route of those rows for the problem."""
-    row = next((row for row in rows if row.first <= problem.m <= row.last), None)
+def _differs(other: Decision) -> str:
+    """What the other layout has instead of the route of the problem's own."""
+    if other.followed:
+        return f"whose route is {other.route}"
+    return "which has no route here" if other.tuned else "for which no tuned shape speaks"
+
+
+def _why(decision: Decision, first: Table, says: str = "says so") -> str:
+    """A decision's reason, for one layout; ``first`` is the table that is told of where none decides."""
+    table, row, problem = decision.table, decision.row, decision.problem
+    if table is None:
+        if decision.reason is Reason.UNREADABLE:
+            return f"the table's rows for this family cannot be used: {decision.fault}"
+        return f"this family is not tuned{_near(first, problem)}{_alone(first, problem)}"
+    neighbour, whose = decision.neighbour, ""
+    if neighbour:
+        whose = f"this family is not tuned; its neighbour {tables.shape(neighbour.family)} is the nearest that is, "
+        whose += f"{tables.three(neighbour.factor)} times apart, and "
     if row is None:
-        return LookUp(STOCK, f"M={problem.m} was not tuned: the family's rows cover M={_hull(rows)}")
-    grade = freshness.grade(row, mlx)
-    place = f"the row M={tables.interval_of(row.first, row.last)}"
-    if not grade.usable:
-        return LookUp(STOCK, f"{place} ({row.route}) is stale and not used: {grade.reason}", row, grade)
-    if not kernels.accepts(row.route, problem):
-        return LookUp(STOCK, f"{place} has {row.route}, which is not legal at M={problem.m}", row, grade)
+        rows = table.rows(str(neighbour.family if neighbour else problem.family))
+        return f"{whose}M={problem.m} was not tuned: the family's rows cover M={_hull(rows)}"
+    place = f"{whose}the row M={tables.interval_of(row.first, row.last)}"
+    if decision.reason is Reason.STALE:
+        return f"{place} ({row.route}) is stale and not used: {decision.grade.reason if decision.grade else ''}"
+    if decision.reason is Reason.LARGER:
+        return f"{whose}its route {row.route} writes the weights to memory, and they are larger here"
+    if decision.reason is Reason.ILLEGAL:
+        return f"{place} has {row.route}, which is not legal at M={problem.m}"
     if tables.is_stock(row):
-        gain = tables.speedup(tables.evidence(row))
-        return LookUp(STOCK, f"{place} keeps stock: its best rival's {gain} {_short(row, table)}", row, grade)
-    return LookUp(row.route, f"{place} says so", row, grade)
+        return f"{place} keeps stock: its best rival's {tables.speedup(tables.evidence(row))} {_short(row, table)}"
+    return f"{place} {says}"
 
 
 def _short(row: Row, table: Table) -> str:
@@ -121,27 +128,6 @@ def _near(table: Table, problem: Problem) -> str:
     f = problem.family
     alike = [name for name in table.families if {f.op, f"N={f.n}", f"K={f.k}"} <= set(name.split())]
     return f"; for this N and K there is {tables.list_of(alike[:3])}" if alike else ""
-
-
-def layout_note(table: Table, problem: Problem, mlx: str | None = None) -> str:
-    """What a dense call does instead, which cannot tell its layouts apart (see :mod:`autotune.routing.resolve`)."""
-    if problem.quantization:
-        return ""
-    if problem.layout not in ("nt", "nn"):
-        return f"routed calls are looked up as nt or nn: none takes a route for {problem.layout}"
-    other = problem.with_layout("nn" if problem.layout == "nt" else "nt")
-    ours, theirs = look_up(table, problem, mlx), look_up(table, other, mlx)
-    tuned = [each for each, of in ((ours, problem), (theirs, other)) if str(of.family) in table.families]
-    routed = [each for each in tuned or (ours, theirs) if each.routed]
-    agreed = len({each.route for each in routed}) == 1 and (tuned or len(routed) == 2)
-    taken = routed[0].route if agreed else STOCK
-    if taken == ours.route:
-        return ""
-    cannot = f"a call cannot tell {problem.layout} from {other.layout}"
-    if taken == STOCK:
-        why = f"whose route is {theirs.route}" if theirs.routed else "for which no tuned shape speaks"
-        return f"{cannot}, {why}: it takes stock"
-    return f"{cannot}, and takes the latter's route: {taken}"
 
 
 @dataclass(frozen=True)
@@ -219,20 +205,8 @@ class Explanation:
         """Stock and the route, at the M that was measured."""
         if self.measured is None:
             return ()
-        rows = [self.measured.of(route) for route in dict.fromkeys((STOCK, self.found.route))]
+        rows = [self.measured.of(route) for route in dict.fromkeys((STOCK, self.found.decision.route))]
         return tuple(achieved(self.measured.problem, row.route, row.time_us) for row in rows if row and row.time_us > 0)
-
-
-def deciding(found: Sequence[Table], problem: Problem) -> Table | None:
-    """Of the tables in use, in order of precedence, the first with rows for the problem's family; else the first in
-    which a neighbour speaks for it; else the first."""
-    for table in found:
-        try:
-            if table.rows(str(problem.family)):
-                return table
-        except TableError:
-            continue
-    return next((table for table in found if table.neighbour(problem.family)), found[0] if found else None)
 
 
 def beside(table: Table | None) -> tuple[list[Result], str]:
@@ -250,25 +224,24 @@ def beside(table: Table | None) -> tuple[list[Result], str]:
 
 def explain(
     problem: Problem,
-    table: Table | None,
+    found: LookUp,
     results: Iterable[Result] = (),
     notes: Iterable[str] = (),
     files: Iterable[tables.Standing] = (),
-    mlx: str | None = None,
 ) -> Explanation:
-    """The explanation from the table that decides (None where no table is in use) and the results beside it."""
+    """The explanation of what :func:`look_up` found for the problem, with the results beside the table that decides."""
+    table, decision = found.table, found.decision
     if table is None:
-        found = LookUp(STOCK, "there is no table to look in")
         return Explanation(problem, found, "", None, None, tuple(filter(None, notes)), tuple(files))
-    found = look_up(table, problem, mlx)
-    speaks = found.neighbour.family.at(problem.m) if found.neighbour else problem
+    at = decision.problem
+    speaks = decision.neighbour.family.at(at.m) if decision.neighbour else at
     return Explanation(
         problem,
         found,
         table.path,
         table.header,
-        measured(results, speaks, table.header.load, found.row),
-        tuple(filter(None, (*notes, layout_note(table, problem, mlx)))),
+        measured(results, speaks, table.header.load, decision.row),
+        tuple(filter(None, notes)),
         tuple(files),
         tables.peak_bandwidth(table.header.chip),
     )
@@ -276,17 +249,18 @@ def explain(
 
 def document(e: Explanation) -> dict[str, Any]:
     """The explanation as a JSON document."""
-    row, grade, m = e.found.row, e.found.grade, e.measured
-    runner_up = m.runner_up(e.found.route) if m else None
+    decision, m = e.found.decision, e.measured
+    row, grade = decision.row, decision.grade
+    runner_up = m.runner_up(decision.route) if m else None
     stock = m.of(STOCK) if m else None
     # A simulated row has no errors: nothing was computed.
     without = {"error": None} if e.header and e.header.source == "simulated" else {}
     return {
         "problem": str(e.problem),
-        "route": str(e.found.route),
+        "route": str(decision.route),
         "why": e.found.why,
         "row": {**row.as_json(), **without, "freshness": asdict(grade)} if row and grade else None,
-        "neighbour": _neighbour_json(e.found.neighbour) if e.found.neighbour else None,
+        "neighbour": _neighbour_json(decision.neighbour) if decision.neighbour else None,
         "table": {"path": e.path, **e.header.as_json()} if e.header else None,
         "files": [asdict(file) for file in e.files],
         "notes": list(e.notes),

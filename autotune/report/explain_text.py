@@ -18,7 +18,7 @@ NOT_COMPUTED = "not computed: a model gave the times, and autotune verify says w
 def text(e: Explanation) -> list[Any]:
     """The explanation as lines and grids for :func:`autotune.report.tables.write`."""
     parts: list[Any] = [tables.styled(str(e.problem), "bold")]
-    facts = {"route": str(e.found.route), "why": e.found.why, **_evidence(e), **_table(e)}
+    facts = {"route": str(e.found.decision.route), "why": e.found.why, **_evidence(e), **_table(e)}
     parts.append(tables.grid((tables.styled(name, "dim"), fact) for name, fact in facts.items() if fact))
     parts += [tables.styled(f"note: {note}", "yellow") for note in e.notes]
     if e.measured is not None:
@@ -28,23 +28,24 @@ def text(e: Explanation) -> list[Any]:
 
 def next_step(e: Explanation, option: str = "") -> str:
     """The command that follows: tune what has no route of its own here, else look at the rows around this one."""
-    if not option and (e.found.neighbour or e.found.row is None or e.found.grade is None or not e.found.grade.usable):
+    grade = e.found.decision.grade
+    if not option and (e.found.decision.neighbour or grade is None or not grade.usable):
         return f"autotune sweep --problem {tables.as_words(e.problem)}"
     words = f"--family 'N={e.problem.n} K={e.problem.k}'"
     return " ".join(filter(None, ("autotune show", words, option)))
 
 
 def _evidence(e: Explanation) -> dict[str, str]:
-    row, grade = e.found.row, e.found.grade
+    row, grade = e.found.decision.row, e.found.decision.grade
     if row is None or grade is None:
         return {}
     what = "rival" if tables.is_stock(row) else "speedup"
-    whose = f" and {tables.shape(e.found.neighbour.family)}" if e.found.neighbour else ""
+    whose = f" and {tables.shape(e.found.decision.neighbour.family)}" if e.found.decision.neighbour else ""
     where = "" if tables.is_stock(row) or row.first == row.last else ", where that bound is lowest"
     rounds = tables.count(row.samples, "round")
     return {
         what: f"{tables.speedup(tables.evidence(row))} over stock at M={row.at}{whose}{where}; {rounds}",
-        "bound": tables.bound(e.found.neighbour.bound) if e.found.neighbour else "",
+        "bound": tables.bound(e.found.decision.neighbour.bound) if e.found.decision.neighbour else "",
         "error": NOT_COMPUTED if _simulated(e) else f"{row.error:.2g} relative to a float64 reference",
         "state": grade.level + (f": {grade.reason}" if grade.reason else ""),
         "simulated" if _simulated(e) else "measured": f"{row.date}, MLX {row.mlx}, {row.os}",
@@ -72,14 +73,16 @@ def _table(e: Explanation) -> dict[str, str]:
 def _measured(e: Explanation, m: Measured) -> list[Any]:
     simulated = _simulated(e)
     title = tables.styled(f"{'Simulated' if simulated else 'Measured'} at M={m.problem.m}", "bold")
-    if m.problem.family != e.problem.family:
+    if e.found.decision.neighbour:
         title.append(f" of the neighbour {tables.shape(m.problem.family)}", style="yellow not bold")
+    elif m.problem.layout != e.problem.layout:
+        title.append(f" of the layout {m.problem.layout}", style="yellow not bold")
     if m.problem.m != e.problem.m:
         title.append(f", the nearest to M={e.problem.m} that was", style="yellow not bold")
     timed, refused = m.timed, m.results[len(m.timed) :]
     shown = list(timed[:MOST_TIMED])
     # Stock and the route are what the list is about, however far down they come.
-    shown += [each for each in timed[MOST_TIMED:] if each.route in (str(STOCK), str(e.found.route))]
+    shown += [each for each in timed[MOST_TIMED:] if each.route in (str(STOCK), str(e.found.decision.route))]
     head = ("", "route", "us", "stock us", "speedup", "" if simulated else "error", "")
     parts = [title, tables.grid((_cells(e, each) for each in shown), head, right=(2, 3), fold=1)]
     parts.append(tables.styled("stock us: stock, timed in turns with that route; the speedup is over that", "dim"))
@@ -97,7 +100,7 @@ def _measured(e: Explanation, m: Measured) -> list[Any]:
 
 
 def _cells(e: Explanation, result: Result) -> tuple[Any, ...]:
-    taken = result.route == str(e.found.route)
+    taken = result.route == str(e.found.decision.route)
     return (
         ">" if taken else "",
         tables.styled(result.route, "bold" if taken else ""),
@@ -114,9 +117,9 @@ def _compared(e: Explanation, m: Measured) -> list[Any]:
 
     Ratios are of paired speedups: times of different rounds may differ by more than their routes do.
     """
-    taken, second = m.of(e.found.route), m.runner_up(e.found.route)
+    taken, second = m.of(e.found.decision.route), m.runner_up(e.found.decision.route)
     if taken is None:
-        return [tables.styled(f"The route {e.found.route} was not timed at M={m.problem.m}.", "")]
+        return [tables.styled(f"The route {e.found.decision.route} was not timed at M={m.problem.m}.", "")]
     lines = _bar(e, m)
     if second is not None and taken.route == str(STOCK):
         gain = tables.speedup(second.interval)

@@ -36,7 +36,16 @@ suspended = 0
 
 
 def matmul(a: mx.array, b: mx.array, /, *, stream: Any = None) -> mx.array:
-    """``mx.matmul`` through the routing table; see ``mx.matmul`` for arguments, result and errors."""
+    """MLX's matrix product, routed: computed the way that this machine's tables hold to be the fastest.
+
+    ``a`` (..., M, K) times ``b`` (K, N), leading axes of ``a`` counting as rows, or times ``b`` (..., K, N) with the
+    same leading axes; both float32, both float16 or both bfloat16, in any memory layout. What the tables have no route
+    for, and any other call that MLX takes (vectors, other broadcasts, other or mixed dtypes), is MLX's own op.
+
+    Returns the product with the shape and dtype that MLX gives it, (..., M, N); a route may add in another order, so
+    that the last bits can differ. Raises what MLX's own op raises, and nothing else: a route that fails gives way to
+    that op, with one ``RoutingWarning``.
+    """
     try:
         run = _MATMUL[
             a.shape, b.shape, a.itemsize, _default_device().type is _GPU if stream is None else on_gpu(stream)
@@ -51,7 +60,16 @@ def matmul(a: mx.array, b: mx.array, /, *, stream: Any = None) -> mx.array:
 def addmm(
     c: mx.array, a: mx.array, b: mx.array, /, alpha: float = 1.0, beta: float = 1.0, *, stream: Any = None
 ) -> mx.array:
-    """``mx.addmm`` through the routing table; see ``mx.addmm`` for arguments, result and errors."""
+    """MLX's ``beta * c + alpha * (a @ b)``, routed: computed the way that this machine's tables hold to be the fastest.
+
+    ``a`` and ``b`` as for :func:`matmul`. ``c`` is one row, (N,) or (1, N), or has the shape of the result, and has
+    their dtype; ``alpha`` and ``beta`` are Python numbers. What the tables have no route for, and any other call that
+    MLX takes, is MLX's own op.
+
+    Returns (..., M, N) in the dtype that MLX gives it; a route may add in another order, so that the last bits can
+    differ. Raises what MLX's own op raises, and nothing else: a route that fails gives way to that op, with one
+    ``RoutingWarning``.
+    """
     try:
         run = _ADDMM[a.shape, b.shape, a.itemsize, _default_device().type is _GPU if stream is None else on_gpu(stream)]
     except KeyError:
@@ -74,9 +92,18 @@ def quantized_matmul(
     *,
     stream: Any = None,
 ) -> mx.array:
-    """``mx.quantized_matmul`` through the routing table; see there for arguments, result and errors.
+    """MLX's product with a quantized matrix, routed: computed the way that this machine's tables hold to be fastest.
 
-    One difference: with no rows MLX 0.32.4 dies of SIGFPE on the CPU; this returns the empty result.
+    ``x`` (..., M, K) in float32, float16 or bfloat16, leading axes counting as rows, times one matrix ``w``, uint32 and
+    packed as ``mx.quantize`` does it along its last axis: (N, K * bits / 32) with ``transpose``, (K, N * bits / 32)
+    without. ``scales``, and ``biases`` in mode ``affine``, have one element for each group of ``group_size``: in x's
+    dtype for ``affine``, uint8 without biases for the other modes. What the tables have no route for, and any other
+    call that MLX takes (a batch of ``w``, scales of another dtype), is MLX's own op.
+
+    Returns (..., M, N) in the dtype that MLX gives it; a route may add in another order, so that the last bits can
+    differ. Raises what MLX's own op raises, and nothing else: a route that fails gives way to that op, with one
+    ``RoutingWarning``. One difference: with no rows MLX 0.32.4 dies of SIGFPE on the CPU; this returns the empty
+    result.
     """
     if stream is None and not _HELD:
         try:
@@ -114,6 +141,21 @@ def quantized_matmul(
     return run(x, w, scales, biases, transpose, group_size, bits, mode, stream=stream)
 
 
+def _with_mlxs_text(ours: Any) -> None:
+    """Ends an op's docstring with MLX's of the op that it stands for: after ``enable``, which puts the one in the place
+    of the other, ``help(mx.matmul)`` would not have it otherwise."""
+    theirs = ORIGINAL[ours.__name__].__doc__
+    if ours.__doc__ and theirs:  # python -OO has none of ours
+        # MLX indents its text by eight spaces and Python's newest versions ours by none: both by none here.
+        mlxs = (line[8:] if line.startswith(" " * 8) else line for line in theirs.rstrip().split("\n"))
+        own = (line[4:] if line.startswith(" " * 4) else line for line in ours.__doc__.rstrip().split("\n"))
+        ours.__doc__ = "\n".join([*own, "", "MLX's own text:", "", *mlxs]) + "\n"
+
+
+for _op in (matmul, addmm, quantized_matmul):
+    _with_mlxs_text(_op)
+
+
 def on_gpu(stream: Any) -> bool:
     """Whether anything that MLX takes as ``stream`` is on the GPU. Raises TypeError or ValueError for anything else.
 
@@ -128,15 +170,19 @@ def on_gpu(stream: Any) -> bool:
 
 def forget() -> None:
     """Drops every look-up: tables or switches have changed."""
+    ready.forget()  # first: what is looked up from the old state is not kept any more when the memos are cleared
     for memo in (_MATMUL, _ADDMM, _QUANTIZED):
         memo.clear()
-    ready.forget()
 
 
-def _remember(memo: dict[Any, Any], key: Any, run: Any) -> Any:
-    if len(memo) >= _MOST:
-        memo.clear()
-    memo[key] = run
+def _remember(looked_up: int, memo: dict[Any, Any], key: Any, run: Any) -> Any:
+    """Keeps a key's callable, unless tables or switches have changed since the generation ``looked_up``, in which its
+    look-up began: a first call may compile for a second, and ``disable`` in another thread has to win."""
+    with ready.changing:
+        if looked_up == ready.generation:
+            if len(memo) >= _MOST:
+                memo.clear()
+            memo[key] = run
     return run
 
 
@@ -147,9 +193,9 @@ def _first(op: str, memo: dict[Any, Any], a: Any, b: Any, stream: Any) -> Any:
     if not (isinstance(a, mx.array) and isinstance(b, mx.array)):
         return ORIGINAL[op]
     resolve.ROUTERS.on_change(forget)
-    gpu = on_gpu(stream)
+    gpu, generation = on_gpu(stream), ready.generation
     run = resolve.safely(resolve.dense, ORIGINAL[op], op, a, b, gpu)
-    return _remember(memo, (a.shape, b.shape, a.itemsize, gpu), run)
+    return _remember(generation, memo, (a.shape, b.shape, a.itemsize, gpu), run)
 
 
 def _first_quantized(x: Any, w: Any, transpose: Any, group_size: Any, bits: Any, mode: Any, stream: Any) -> Any:
@@ -163,6 +209,8 @@ def _first_quantized(x: Any, w: Any, transpose: Any, group_size: Any, bits: Any,
     if not (plain and isinstance(x, mx.array) and isinstance(w, mx.array)):
         return _quantized_matmul
     resolve.ROUTERS.on_change(forget)
-    gpu = on_gpu(stream)
+    gpu, generation = on_gpu(stream), ready.generation
     run = resolve.safely(resolve.quantized, _quantized_matmul, x, w, transpose, group_size, bits, mode, gpu)
-    return _remember(_QUANTIZED, (x.shape, w.shape, x.itemsize, transpose, group_size, bits, mode, gpu), run)
+    return _remember(
+        generation, _QUANTIZED, (x.shape, w.shape, x.itemsize, transpose, group_size, bits, mode, gpu), run
+    )

@@ -36,13 +36,15 @@ if TYPE_CHECKING:
 HELD = Tokens()
 """What makes every call be looked at: transformations, and programs that asked for stock."""
 generation = 0
-"""Raised by :func:`forget`."""
+"""Raised by :func:`forget`. What is looked up is kept, here and by the ops, only if it is the same afterwards."""
 WEIGHTS: dict[int, Known] = {}
 """By the id of w: references to w, scales and, where there are some, biases; what the call said of them; the bytes of
 each; and by x's shape its dtype and what to launch."""
 MOST_SHAPES = 256
 """Shapes of x for which a weight's launches are kept."""
-_changing = threading.Lock()
+changing = threading.RLock()
+"""Held while :data:`generation` is raised, and while it is compared before something is kept. Taken
+again by the thread that has it, where a signal's handler or a destructor turns routing off in between."""
 
 
 @contextlib.contextmanager
@@ -58,7 +60,7 @@ def holding() -> Iterator[None]:
 def forget() -> None:
     """Drops everything: tables or switches have changed. What calls that are under way look up is not kept either."""
     global generation
-    with _changing:
+    with changing:
         generation += 1
         WEIGHTS.clear()
 
@@ -74,7 +76,7 @@ def remember(
 ) -> None:
     """Keeps what a call turned out to launch, for as long as its weights live; ``looked_up`` is the generation in which
     that was looked up."""
-    with _changing:
+    with changing:
         if looked_up != generation:
             return
         at = id(w)

@@ -1,10 +1,7 @@
 """From a call's arguments to the callable that computes it: the slow path, taken once for each key of shapes.
 
-MLX does not tell Python an array's strides, so a dense call cannot say whether B is a transposed view. A dense route is
-used where the layouts that were tuned for its (K, N) agree. One that only a single layout was tuned for is used for
-both: it is right for both, and linear layers, which are most of what is tuned, are all of one layout. Where neither
-was tuned, both layouts need a neighbour, and the two have to agree: a neighbour speaks for many shapes, and what it
-gains was measured in its own layout alone.
+MLX does not tell Python an array's strides, so a dense call cannot say whether B is a transposed view: it is looked up
+in both layouts (:func:`autotune.routing.decision.of_call`).
 """
 
 from __future__ import annotations
@@ -15,6 +12,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from ..kernels import STOCK
 from ..mlx_ops import ORIGINAL
 from ..problem import DEFAULTS, MODES, Problem, Quantization
 from . import ready
@@ -117,16 +115,11 @@ def _dtypes_like(a: mx.array) -> list[mx.Dtype]:
 
 
 def _agreed(problem: Problem | None, gpu: bool, stock: Any) -> Any:
-    """The route on which all tuned layouts of the problem agree, or else the neighbours of both, else stock."""
+    """The route on which the layouts of the problem agree (:func:`autotune.routing.decision.of_call`), else stock."""
     if problem is None or not ROUTERS.on:
         return stock
-    router = ROUTERS.of(kind_of(gpu))
-    hits = [(each, router.find(each)) for each in (problem, problem.with_layout("nn"))]
-    tuned = [(each, hit) for each, hit in hits if hit.tuned]
-    routed = [(each, hit) for each, hit in tuned or hits if hit.row is not None]
-    if not routed or len({hit.route for _, hit in routed}) > 1 or (not tuned and len(routed) < len(hits)):
-        return stock
-    return ROUTERS.op(routed[0][0], router.kind, stock)
+    taken = ROUTERS.of(kind_of(gpu)).call(problem)
+    return stock if taken.route == STOCK else ROUTERS.op(taken.problem, kind_of(gpu), stock)
 
 
 def _matmul_by_dtype(routed: dict[mx.Dtype, Any], stock: Any) -> Any:

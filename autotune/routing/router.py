@@ -13,20 +13,18 @@ import os
 import sys
 import threading
 import warnings
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Optional
 
 from .. import kernels, paths
 from ..errors import TableError
 from ..kernels import STOCK, Op, Route
 from ..problem import Family, Problem
-from . import freshness, ready, table
-from .neighbours import Neighbour, speaks
-from .table import Row, Table
+from . import decision, ready, table
+from .decision import Answer, Decision
+from .table import Table
 from .tokens import Tokens
 
 
@@ -44,36 +42,6 @@ class Verdict:
     reason: str
     kind: str = ""
 
-
-@dataclass(frozen=True)
-class Found:
-    """What the tables hold for a problem: the row that covers its M, if any, and the table that it stands in.
-
-    ``neighbour`` is the tuned family whose rows speak for this one, None where the table has the problem's own.
-    """
-
-    route: Route
-    row: Optional[Row]
-    path: str
-    neighbour: Optional[Neighbour] = None
-
-    @property
-    def tuned(self) -> bool:
-        """Whether a table has the problem's own family, with a route for this M or without."""
-        return bool(self.path) and self.neighbour is None
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """What answers for a family: where its usable rows begin, the rows, and where they come from."""
-
-    starts: list[int]
-    rows: tuple[Row, ...]
-    path: str
-    neighbour: Optional[Neighbour] = None
-
-
-_NOTHING = _Entry([], (), "")
 
 FAMILIES = 4096
 """Families whose answers are kept, the last ones asked for: a model has tens, a program that runs for weeks on shapes
@@ -95,57 +63,33 @@ class Router:
         self._lock = threading.Lock()
         self._answer = lru_cache(FAMILIES)(self._compile)
 
-    def find(self, problem: Problem) -> Found:
-        """The route for the problem: that of the row which covers its M, its family's or the neighbour's, else stock.
+    def find(self, problem: Problem) -> Decision:
+        """The route that the tables hold for the problem as it is, its layout included."""
+        return decision.decide(self._answer(problem.family), problem)
 
-        A neighbour's route is taken only where it is legal for this very problem, like any other.
-        """
-        family = problem.family
-        entry = self._answer(family)
-        rows = entry.rows
-        at = bisect_right(entry.starts, problem.m) - 1
-        if at < 0 or rows[at].last < problem.m or not kernels.accepts(rows[at].route, problem):
-            return Found(STOCK, None, entry.path, entry.neighbour)
-        return Found(rows[at].route, rows[at], entry.path, entry.neighbour)
+    def call(self, problem: Problem) -> Decision:
+        """What a routed call of the problem takes, which cannot tell the layouts of a dense product apart."""
+        return decision.of_call(self.find, problem)
 
     def verdicts(self) -> list[Verdict]:
         """Every table file in reach with whether it would be used and why, in order of precedence."""
         return [self.judge(path) for path in self._candidates()]
 
-    def _compile(self, family: Family) -> _Entry:
-        """The family's own rows in the first table that has them, else its neighbour's in the first that allows one."""
+    def _compile(self, family: Family) -> Answer:
         with self._lock:
             if self._tables is None:
                 self._tables = self._load()
             return self._look_up(family, self._tables)
 
-    def _look_up(self, family: Family, tables: Sequence[Table]) -> _Entry:
-        for loaded in tables:
-            entry = self._entry(loaded, str(family))
-            if entry is not None:
-                return entry
-        for loaded in tables:
-            neighbour = loaded.neighbour(family)
-            entry = None if neighbour is None else self._entry(loaded, str(neighbour.family), neighbour)
-            if neighbour is not None and entry is not None:
-                rows = tuple(row for row in entry.rows if speaks(row.route.kernel, family, neighbour.family))
-                return replace(entry, starts=[row.first for row in rows], rows=rows)
-        return _NOTHING
-
-    def _entry(self, loaded: Table, family: str, neighbour: Neighbour | None = None) -> _Entry | None:
-        """The family's usable rows in that table; None where it has none at all."""
-        try:
-            rows = loaded.rows(family)
-        except TableError as error:
-            warn_once(f"{error} (stock is used)")
-            return None
-        if not rows:
-            return None
-        fresh = tuple(row for row in rows if freshness.grade(row).usable)
-        if len(fresh) < len(rows):
-            reason = freshness.grade(next(row for row in rows if row not in fresh)).reason
-            warn_once(f"{loaded.path}: stale routes are not used ({reason}): run autotune sweep")
-        return _Entry([row.first for row in fresh], fresh, loaded.path, neighbour)
+    def _look_up(self, family: Family, tables: Sequence[Table]) -> Answer:
+        """What the tables have for the family, with a warning for what of it cannot be used."""
+        found = decision.answer(tables, family)
+        for fault in found.faults:
+            warn_once(f"{fault} (stock is used)")
+        stale = next((grade.reason for grade in found.grades if not grade.usable), None)
+        if found.table and stale is not None:
+            warn_once(f"{found.table.path}: stale routes are not used ({stale}): run autotune sweep")
+        return found
 
     def _candidates(self) -> list[Path]:
         found = list(self._explicit)
@@ -217,12 +161,15 @@ class Routers:
         self._routers: dict[str, Router] = {}
         self._broken: set[tuple[Family, Route]] = set()
         self._changed: set[Callable[[], None]] = set()
+        self._choosing = threading.RLock()
 
     def of(self, kind: str) -> Router:
-        router = self._routers.get(kind)
-        if router is None:
-            router = self._routers[kind] = Router(kind, self._explicit, self._simulated)
-        return router
+        # Under the lock no router of tables that `use` has just put aside can come in after it.
+        with self._choosing:
+            router = self._routers.get(kind)
+            if router is None:
+                router = self._routers[kind] = Router(kind, self._explicit, self._simulated)
+            return router
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Calls back whenever look-ups made so far no longer hold; asking twice is asking once."""
@@ -245,9 +192,10 @@ class Routers:
             del token
 
     def use(self, path: Path | None, simulated: bool) -> None:
-        self._explicit = () if path is None else (path,)
-        self._simulated = simulated
-        self._routers.clear()
+        with self._choosing:
+            self._explicit = () if path is None else (path,)
+            self._simulated = simulated
+            self._routers.clear()
         self._notify()
 
     def op(self, problem: Problem, kind: str, stock: Op) -> Op:
@@ -268,10 +216,15 @@ class Routers:
 
     def _retire(self, family: Family, route: Route, error: Exception) -> None:
         self._broken.add((family, route))
-        warn_once(f"route {route} failed for {family} ({error}) and is not used again in this process")
+        # Keyed on the route: a config that a machine does not take fails alike for every family, with another text.
+        warn_once(
+            f"route {route} failed for {family} ({error}) and is not used again in this process; other families "
+            "that it fails for take stock without another warning",
+            key=f"route {route}",
+        )
 
     def _notify(self) -> None:
-        for callback in self._changed:
+        for callback in tuple(self._changed):  # another thread's first call may add one
             callback()
 
 
@@ -300,10 +253,11 @@ ROUTERS = Routers()
 _WARNED: set[str] = set()
 
 
-def warn_once(text: str) -> None:
-    """One :class:`RoutingWarning` for each text in a process."""
-    if text not in _WARNED:
-        _WARNED.add(text)
+def warn_once(text: str, key: str = "") -> None:
+    """One :class:`RoutingWarning` in a process for each ``key``, which is the text where none is given."""
+    key = key or text
+    if key not in _WARNED:
+        _WARNED.add(key)
         with contextlib.suppress(RoutingWarning):  # made an error by the user's filters: a routed call never raises
             warnings.warn(f"autotune: {text}", RoutingWarning, stacklevel=_program())
 

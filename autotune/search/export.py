@@ -37,13 +37,14 @@ def newest(rows: Iterable[Result]) -> list[Result]:
 
     Rows of an older MLX were compared with another stock; ``rows`` come oldest first.
     """
-    mlx: dict[str, tuple[str, str]] = {}
+    mlx: dict[str, tuple[str, list[int], str]] = {}
+    never: tuple[str, list[int], str] = ("", [], "")
     latest: dict[tuple[str, str, str], Result] = {}
     for row in rows:
         latest[row.problem, row.route, row.mlx] = row
         if row.route == STOCK.kernel and row.status == results.OK:
-            mlx[row.problem] = max(mlx.get(row.problem, ("", "")), (row.date, row.mlx))
-    return [row for (problem, _, version), row in latest.items() if mlx.get(problem, ("", ""))[1] == version]
+            mlx[row.problem] = max(mlx.get(row.problem, never), (row.date, _numbers(row.mlx), row.mlx))
+    return [row for (problem, _, version), row in latest.items() if mlx.get(problem, never)[2] == version]
 
 
 def derive(

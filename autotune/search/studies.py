@@ -230,8 +230,14 @@ class ProblemStudy:
 
 
 def all_rows(storage: BaseStorage) -> Iterator[Result]:
-    """Every latest row of every study in the storage, oldest study first."""
+    """Every latest row of every study in the storage, oldest study first, but for recordings.
+
+    A recording (a study that is ``even``) gives every route as many rounds as a play-off, but in one session, without
+    that play-off and without what a call costs the CPU: beside a sweep's rows its own would pass for better ones.
+    """
     for study in sorted(storage.get_all_studies(), key=lambda each: each._study_id):
+        if storage.get_study_user_attrs(study._study_id).get("autotune", {}).get("even"):
+            continue
         yield from {row.route: row for row in _rows(storage.get_all_trials(study._study_id, deepcopy=False))}.values()
 
 

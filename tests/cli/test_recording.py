@@ -6,12 +6,12 @@ import pytest
 from fakes import FakeDevice, costs
 from report.builders import problem
 
-from autotune.cli import recording
+from autotune.cli import outcome, recording
 from autotune.kernels import STOCK
 from autotune.search import recorded, space, studies
 from autotune.search.measure import EFFORTS
 from autotune.search.results import Origin
-from autotune.search.sweep import Plan, Sweep
+from autotune.search.sweep import Done, Outcome, Plan, Sweep
 
 FAMILY = "quantized_matmul N=64 K=512 f16 affine-b4-g64 nt"
 EVEN = EFFORTS["quick"].recording()
@@ -114,3 +114,11 @@ def test_a_sweep_that_was_stopped_goes_on_and_keeps_its_rounds(sweep, tmp_path):
     again = len(device.timed)
     sweep(device, ("pad",))
     assert len(device.timed) == again
+
+
+def test_no_table_is_offered_after_a_recording(capsys):
+    """An export does not read it."""
+    done = Outcome([Done(problem(FAMILY, 3), None, 1, 0, False, 1.0)])
+    for recorded_ in (False, True):
+        outcome.tell(done, "here", "sqlite:///studies.db", fresh=False, json=False, recorded=recorded_)
+        assert ("next: autotune export" in capsys.readouterr().err) is not recorded_

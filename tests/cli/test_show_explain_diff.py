@@ -10,12 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from report.builders import DENSE, H100, PAD, REPEAT, STOCK, WIDE, header, row, saved, timed
+from report.builders import DENSE, H100, PAD, REPEAT, STOCK, WIDE, header, problem, row, saved, timed
 from typer.testing import CliRunner
 
 from autotune import machine, paths
 from autotune.cli import app as cli
 from autotune.errors import FAILED, REGRESSION, USAGE
+from autotune.routing import table
+from autotune.routing.router import ROUTERS
 from autotune.routing.table import ChipKey
 from autotune.search import results
 
@@ -131,6 +133,18 @@ def test_explain_what_is_in_use(own, monkeypatch):
     document = json.loads(run("explain", DENSE.replace(" N", " M=4 N", 1), "--json").stdout)
     assert (document["route"], document["table"]["path"]) == ("chunk rows=2", own)
     assert document["files"] == [{"path": own, "kinds": ["cpu"], "reason": "measured on this device"}]
+
+
+def test_explain_says_what_a_call_takes_where_its_layouts_stand_in_two_tables(own, tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "default_kind", lambda: "cpu")
+    nn = {DENSE.replace("nt", "nn"): [row(3, 8, "chunk rows=1", 1.4)]}
+    named = saved(tmp_path, nn, table.peek(Path(own)), "named.json")
+    monkeypatch.setenv("AUTOTUNE_TABLES", str(named))
+    document = json.loads(run("explain", DENSE.replace(" N", " M=4 N", 1), "--json").stdout)
+    assert (document["route"], document["table"]["path"]) == ("stock", own)
+    assert document["why"].endswith("a call cannot tell nt from nn, whose route is chunk rows=1: it takes stock")
+    called = ROUTERS.of("cpu").call(problem(DENSE, 4))
+    assert str(called.route) == document["route"]
 
 
 def test_explain_without_tables(shipped_tables):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 import pytest
+from fakes import recorded_warnings
 
 from autotune import kernels
 from autotune.kernels import Route, family, launch, trial
@@ -20,6 +21,7 @@ from kernels.standins import PROBLEMS, QUANTIZED, Refused, Right, Split, operand
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     monkeypatch.setattr(trial, "TRIED", set())
+    monkeypatch.setattr(trial, "FAILED", {})
 
 
 @pytest.fixture
@@ -44,6 +46,15 @@ class TestRouting:
         assert ROUTERS.op(problem, "cpu", stock) is stock
         assert (tries, kernel.calls) == (1, 1)
         assert len(router._WARNED) == 1
+
+    def test_it_is_tried_and_warned_of_once_for_all_families(self, register, write_table):
+        kernel = register(Refused())
+        problems = [Problem.parse(QUANTIZED.replace("N=64", f"N={n}")) for n in (64, 128, 192, 256)]
+        ROUTERS.use(write_table({str(each.family): [(1, 8, "refused shift=0")] for each in problems}), False)
+        stock = ORIGINAL["quantized_matmul"]
+        with recorded_warnings() as texts:
+            assert all(ROUTERS.op(each, "cpu", stock) is stock for each in problems)
+        assert (kernel.calls, len(texts)) == (1, 1)
 
     def test_a_wrong_kernel_is_not_used(self, register, write_table):
         register(Right())

@@ -182,6 +182,7 @@ class TestLayoutOfLanes:
     @pytest.mark.parametrize("layout", [0, 2])
     def test_the_first_try_sees_it(self, layout, monkeypatch):
         monkeypatch.setattr(trial, "TRIED", set())
+        monkeypatch.setattr(trial, "FAILED", {})
         problems = [
             (GEMM, "matmul M=33 N=65 K=70 f16 nt"),
             (GEMM, "addmm M=33 N=65 K=70 f16 nn row"),

@@ -12,6 +12,7 @@ from kernels.standins import PROBLEMS, Refused, Right
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     monkeypatch.setattr(trial, "TRIED", set())
+    monkeypatch.setattr(trial, "FAILED", {})
 
 
 class TestFirstTry:
@@ -31,6 +32,26 @@ class TestFirstTry:
         assert kernel.calls == len(LAYOUTS)  # a call may have any, whatever the problem says
         kernel.probe(PROBLEMS[1], {"shift": 0})
         assert kernel.calls == 2 * len(LAYOUTS)
+
+    def test_what_has_failed_is_not_tried_again(self):
+        kernel = Refused()
+        for m in (3, 5, 70):
+            with pytest.raises(RuntimeError, match="unable to build") as caught:
+                kernel.probe(PROBLEMS[0].with_m(m), {"shift": 0})
+        assert kernel.calls == 1
+        assert caught.traceback[-1].name == "once"
+        for problem, shift in ((PROBLEMS[1], 0), (PROBLEMS[0], 1)):
+            with pytest.raises(RuntimeError, match="unable to build"):
+                kernel.probe(problem, {"shift": shift})
+        assert kernel.calls == 3
+
+    def test_what_is_kept_of_a_failure_keeps_no_frames(self):
+        with pytest.raises(ArithmeticError, match="wrong"):
+            Right().probe(PROBLEMS[0], {"shift": 9})
+        assert [each.__traceback__ for each in trial.FAILED.values()] == [None]
+        with pytest.raises(ArithmeticError, match="wrong"):
+            Right().probe(PROBLEMS[0], {"shift": 9})
+        assert [each.__traceback__ for each in trial.FAILED.values()] == [None]
 
     def test_what_the_compiler_says_is_raised(self):
         with pytest.raises(RuntimeError, match="unable to build"):

@@ -12,8 +12,9 @@ from rich.console import Console
 from autotune import machine
 from autotune.kernels import Route
 from autotune.problem import Problem
+from autotune.report import explain as report
 from autotune.report import explain_text, tables
-from autotune.report.explain import achieved, beside, deciding, document, explain, layout_note, look_up, measured
+from autotune.report.explain import achieved, beside, document, measured
 from autotune.routing.neighbours import Bound
 from autotune.routing.router import Router
 from autotune.routing.table import ChipKey, load
@@ -31,6 +32,15 @@ ROWS = [
 BOUND = Bound(WIDE.replace("N=13824 K=5120 ", ""), 0.03, 2.0, 20, 40, 1, 0)
 
 
+def look_up(tables, asked):
+    """What a call takes with that table, or those."""
+    return report.look_up(tables if isinstance(tables, list) else [tables], asked)
+
+
+def explain(asked, table, *rest, **options):
+    return report.explain(asked, report.look_up([table] if table else [], asked), *rest, **options)
+
+
 @pytest.mark.parametrize(
     ("m", "route", "why"),
     [
@@ -44,13 +54,13 @@ BOUND = Bound(WIDE.replace("N=13824 K=5120 ", ""), 0.03, 2.0, 20, 40, 1, 0)
 )
 def test_a_look_up_gives_its_reason(m, route, why):
     found = look_up(make({WIDE: ROWS}), problem(WIDE, m))
-    assert found.route == Route.parse(route)
+    assert found.decision.route == Route.parse(route)
     assert why in found.why
 
 
 def test_a_family_that_is_not_tuned_names_its_likes():
     found = look_up(make({WIDE: ROWS}), problem(WIDE.replace("b4", "b8"), 3))
-    assert (str(found.route), found.row) == (STOCK, None)
+    assert (str(found.decision.route), found.decision.row) == (STOCK, None)
     assert found.why == f"this family is not tuned; for this N and K there is {WIDE}"
     assert look_up(make({WIDE: ROWS}), problem(DENSE, 3)).why == "this family is not tuned"
 
@@ -66,14 +76,14 @@ BETWEEN = WIDE.replace("13824", "8192")
 
 def test_a_neighbour_speaks_and_is_named_with_its_bound():
     found = look_up(_shapes([row(3, 7, PAD, 2.91), row(8, 9, STOCK)]), problem(BETWEEN, 3))
-    assert (str(found.route), found.neighbour.family.n) == (PAD, 10240)
+    assert (str(found.decision.route), found.decision.neighbour.family.n) == (PAD, 10240)
     assert found.why == (
         "this family is not tuned; its neighbour N=10240 K=5120 is the nearest that is, 1.25 times apart, and the row "
         "M=3..7 says so"
     )
-    assert found.routed
+    assert found.decision.followed
     kept = look_up(_shapes([row(3, 7, PAD, 2.91), row(8, 9, STOCK)]), problem(BETWEEN, 8))
-    assert kept.route == Route.parse(STOCK)
+    assert kept.decision.route == Route.parse(STOCK)
     assert "keeps stock" in kept.why
 
 
@@ -94,17 +104,17 @@ def test_a_neighbour_speaks_and_is_named_with_its_bound():
 )  # fmt: skip
 def test_where_no_neighbour_speaks_the_reason_is_given(bound, why):
     found = look_up(_shapes([row(3, 7, PAD, 2.91)], bound=bound), problem(BETWEEN, 3))
-    assert (str(found.route), found.neighbour) == (STOCK, None)
+    assert (str(found.decision.route), found.decision.neighbour) == (STOCK, None)
     assert why in found.why
 
 
 def test_a_route_that_writes_larger_weights_does_not_pass():
     table = _shapes([row(3, 7, "dequantize compute=native", 2.91)])
     larger = look_up(table, problem(BETWEEN.replace("8192", "12288"), 3))
-    assert larger.neighbour.family.n == 10240
+    assert larger.decision.neighbour.family.n == 10240
     assert "writes the weights to memory, and they are larger here" in larger.why
-    assert (str(larger.route), larger.routed) == (STOCK, False)
-    assert look_up(table, problem(BETWEEN, 3)).routed
+    assert (str(larger.decision.route), larger.decision.followed) == (STOCK, False)
+    assert look_up(table, problem(BETWEEN, 3)).decision.followed
 
 
 def test_what_was_measured_is_shown_of_the_neighbour():
@@ -132,22 +142,24 @@ def test_layouts_of_neighbours_have_to_agree():
         return make({**nt, **rows}, header(neighbours=bounds))
 
     asked = problem(f"matmul N=4096 K=4096 {kind}", 4)
-    assert str(look_up(made(None), asked).route) == "chunk rows=2"
-    assert "for which no tuned shape speaks: it takes stock" in layout_note(made(None), asked)
-    assert "whose route is chunk rows=1: it takes stock" in layout_note(made(other), asked)
-    assert layout_note(made(one), asked) == ""
+    alone, apart, agreed = (look_up(made(nn), asked) for nn in (None, other, one))
+    assert "the row M=3..8 says chunk rows=2, but a call cannot tell nt from nn, for which no tuned shape" in alone.why
+    assert alone.why.endswith("speaks: it takes stock")
+    assert apart.why.endswith("whose route is chunk rows=1: it takes stock")
+    assert [str(each.decision.route) for each in (alone, apart, agreed)] == [STOCK, STOCK, "chunk rows=2"]
+    assert agreed.why.endswith("says so")
 
 
 def test_rows_that_cannot_be_read_mean_stock():
     found = look_up(make({WIDE: [row(3, 7, "pad multiple=1 fill=zeros")]}), problem(WIDE, 3))
-    assert str(found.route) == STOCK
+    assert str(found.decision.route) == STOCK
     assert "outside its kernel's space" in found.why
 
 
 def test_a_route_has_to_be_legal_inside_its_interval_too():
     found = look_up(make({WIDE: [row(7, 9, PAD, 2.0)]}), problem(WIDE, 8))
     assert found.why == f"the row M=7..9 has {PAD}, which is not legal at M=8"
-    assert not found.routed
+    assert not found.decision.followed
 
 
 def test_look_ups_agree_with_the_router(tmp_path, monkeypatch):
@@ -164,39 +176,70 @@ def test_look_ups_agree_with_the_router(tmp_path, monkeypatch):
         for family in (
             *families,
             DENSE.replace("nt", "nn"),
+            DENSE.replace("nt", "tn"),
             *(WIDE.replace("13824", n) for n in ("7168", "10240", "64")),
         ):
             for m in range(1, 140):
-                found, theirs = look_up(table, problem(family, m)), router.find(problem(family, m))
-                assert found.route == theirs.route
-                assert (found.row if found.routed else None) == theirs.row
+                ours, theirs = look_up(table, problem(family, m)).decision, router.call(problem(family, m))
+                assert (ours.route, ours.row) == (theirs.route, theirs.row)
 
 
 def test_the_first_table_with_the_family_decides():
     broken = make({WIDE: [row(3, 7, "pad multiple=1 fill=zeros")]}, path="broken")
     dense, wide = make({DENSE: [row(1, 8)]}, path="dense"), make({WIDE: ROWS}, path="wide")
-    assert deciding([broken, dense, wide], problem(WIDE, 3)).path == "wide"
-    assert deciding([dense, wide], problem(DENSE.replace("bf16", "f16"), 3)).path == "dense"
-    assert deciding([], problem(WIDE, 3)) is None
+    assert look_up([broken, dense, wide], problem(WIDE, 3)).table.path == "wide"
+    assert look_up([dense, wide], problem(DENSE.replace("bf16", "f16"), 3)).table.path == "dense"
+    assert look_up([], problem(WIDE, 3)).table is None
 
 
 def test_a_neighbour_in_a_later_table_decides():
     neighbour = _shapes([row(3, 7, PAD, 2.91)])
-    assert deciding([make({DENSE: [row(1, 8)]}, path="dense"), neighbour], problem(BETWEEN, 3)) is neighbour
+    assert look_up([make({DENSE: [row(1, 8)]}, path="dense"), neighbour], problem(BETWEEN, 3)).table is neighbour
     own = make({BETWEEN: [row(1, 8)]}, path="own")
-    assert deciding([neighbour, own], problem(BETWEEN, 3)).path == "own"
+    assert look_up([neighbour, own], problem(BETWEEN, 3)).table.path == "own"
 
 
 def test_layouts_that_a_call_cannot_tell_apart():
     nn = DENSE.replace("nt", "nn")
     one, other = [row(3, 8, "chunk rows=2", 1.4)], [row(3, 8, "chunk rows=1", 1.4)]
-    assert layout_note(make({DENSE: one}), problem(DENSE, 4)) == ""
-    assert layout_note(make({DENSE: one, nn: one}), problem(DENSE, 4)) == ""
-    assert "takes stock" in layout_note(make({DENSE: one, nn: other}), problem(DENSE, 4))
-    assert "takes the latter's route: chunk rows=2" in layout_note(make({DENSE: one}), problem(nn, 4))
-    assert "none takes a route for tn" in layout_note(make({DENSE: one}), problem(DENSE.replace("nt", "tn"), 4))
-    assert layout_note(make({DENSE: [row(3, 8)]}), problem(nn, 4)) == ""
-    assert layout_note(make({WIDE: ROWS}), problem(WIDE, 3)) == ""
+    says = "the row M=3..8 says so"
+
+    def taken(families, asked=DENSE):
+        found = look_up(make(families), problem(asked, 4))
+        return str(found.decision.route), found.why
+
+    assert taken({DENSE: one}) == taken({DENSE: one, nn: one}) == ("chunk rows=2", says)
+    route, why = taken({DENSE: one, nn: other})
+    assert route == STOCK
+    assert why == (
+        "the row M=3..8 says chunk rows=2, but a call cannot tell nt from nn, whose route is chunk rows=1: "
+        "it takes stock"
+    )
+    route, why = taken({DENSE: one}, nn)
+    assert route == "chunk rows=2"
+    assert why.endswith(f"a call cannot tell nn from nt, and takes the latter's route: {says}")
+    route, why = taken({DENSE: one, DENSE.replace("nt", "tn"): one}, DENSE.replace("nt", "tn"))
+    assert (route, why) == (STOCK, "routed calls are looked up as nt or nn: none takes a route for tn")
+    assert "is not tuned" in taken({DENSE: [row(3, 8)]}, nn)[1]
+
+
+def test_layouts_in_two_tables_have_to_agree_too():
+    nn = DENSE.replace("nt", "nn")
+    first = make({DENSE: [row(3, 8, "chunk rows=2", 1.4)]}, path="first")
+    second = make({nn: [row(3, 8, "chunk rows=1", 1.4)], WIDE: ROWS}, path="second")
+    found = look_up([first, second], problem(DENSE, 4))
+    assert (str(found.decision.route), found.table.path) == (STOCK, "first")
+    assert "whose route is chunk rows=1: it takes stock" in found.why
+    beyond = look_up([make({WIDE: ROWS}, path="none"), first], problem(nn, 4))
+    assert (str(beyond.decision.route), beyond.table.path) == ("chunk rows=2", "first")
+
+
+def test_what_was_measured_is_of_the_layout_whose_route_is_taken():
+    results_ = [timed(DENSE, 4, STOCK, 130, 130), timed(DENSE, 4, "chunk rows=2", 90, 130)]
+    asked = problem(DENSE.replace("nt", "nn"), 4)
+    said = _text(explain(asked, make({DENSE: [row(3, 8, "chunk rows=2", 1.4)]}), results_))
+    assert "Measured at M=4 of the layout nt" in said
+    assert ">  chunk rows=2" in said
 
 
 RESULTS = [

@@ -1,4 +1,5 @@
 import os
+import threading
 from pathlib import Path
 
 import mlx.core as mx
@@ -12,6 +13,7 @@ from autotune.kernels import KERNELS, STOCK, Route
 from autotune.mlx_ops import ORIGINAL
 from autotune.problem import Problem
 from autotune.routing import freshness, router, switch, table
+from autotune.routing.decision import Reason
 from autotune.routing.neighbours import Bound
 from autotune.routing.router import ROUTERS, Router, Routers
 
@@ -193,7 +195,7 @@ class TestNeighbours:
         write_table(rows, isolated / "tables" / "t.json", neighbours=bound)
         hit = Router("cpu").find(problem(3, "matmul N=128 K=1792 f32 nt"))
         assert str(hit.neighbour.family) == "matmul N=128 K=1280 f32 nt"
-        assert (hit.route, hit.row) == (STOCK, None)
+        assert (hit.route, hit.reason) == (STOCK, Reason.ILLEGAL)
 
     def test_stale_routes_of_a_neighbour_are_not_used(self, write_table, isolated):
         rows = {text: [(3, 3, PAD, {"kernel": "f" * 12})] for text in self.TUNED}
@@ -500,6 +502,23 @@ class TestSwitches:
         assert routers.op(problem(3), "cpu", stock) is not stock
         assert len(told) == 2
 
+    def test_a_router_of_tables_that_were_put_aside_does_not_come_back(self, monkeypatch, tmp_path):
+        """``use_table`` in another thread while a first call makes its router."""
+        routers, real, threads = Routers(), router.Router, []
+
+        def slow(*args):
+            made = real(*args)
+            if not threads:
+                threads.append(threading.Thread(target=routers.use, args=(tmp_path / "new.json", False)))
+                threads[0].start()
+                threads[0].join(0.05)  # ends at once where nothing holds it up
+            return made
+
+        monkeypatch.setattr(router, "Router", slow)
+        routers.of("cpu")
+        threads[0].join()
+        assert routers.of("cpu")._explicit == (tmp_path / "new.json",)
+
     def test_stock_is_handed_through_itself(self, write_table, isolated):
         write_table({FAMILY: [(1, 7, PAD), (8, 8, "stock")]}, isolated / "tables" / "here.json")
         stock = ORIGINAL["matmul"]
@@ -522,6 +541,12 @@ class TestSwitches:
             for text in ("one", "two", "one", "two"):
                 router.warn_once(text)
         assert texts == ["autotune: one", "autotune: two"]
+
+    def test_a_cause_may_have_several_texts(self):
+        with recorded_warnings() as texts:
+            for text in ("for one family", "for another"):
+                router.warn_once(text, key="the route")
+        assert texts == ["autotune: for one family"]
 
 
 def test_the_machine_of_these_tables_is_this_one(write_table):

@@ -400,3 +400,11 @@ class TestHost:
         assert derived.header.gpu_bound
         assert routes(rows, gpu_bound=True) == [(3, 3, PAD)]
         assert not derive(rows).header.gpu_bound
+
+
+def test_the_newest_mlx_is_that_by_its_numbers():
+    """Stock was measured with two of them on one day: 0.32.10 is newer than 0.32.9."""
+    old = [stock(3, mlx="0.32.9"), row(3, PAD, 2.0, mlx="0.32.9")]
+    new = [stock(3, mlx="0.32.10"), row(3, PAD, 1.5, mlx="0.32.10")]
+    for rows in (old + new, new + old):
+        assert {each.mlx for each in export.newest(rows)} == {"0.32.10"}

@@ -80,8 +80,8 @@ class OnDisk:
 
 @pytest.fixture
 def reopen(opened):
-    def reopen(routes=ROUTES, origin=ORIGIN, problem=PROBLEM):
-        return ProblemStudy(opened(), problem, origin, routes)
+    def reopen(routes=ROUTES, origin=ORIGIN, problem=PROBLEM, even=0):
+        return ProblemStudy(opened(), problem, origin, routes, even)
 
     return reopen
 
@@ -420,3 +420,12 @@ class TestStorage(OnDisk):
                 reopen(problem=PROBLEM.with_m(4))
         finally:
             folder.chmod(0o755)
+
+
+def test_all_rows_has_none_of_a_recording(reopen, opened):
+    """One session, no play-off, nothing of what calls cost: it would change the table that a sweep gave."""
+    measure(reopen(), {STOCK: 1.0, PAD: 2.0})
+    recording = reopen(even=5)
+    measure(recording, {STOCK: 1.0, PAD: 9.0})
+    assert recording.rows()[PAD].speedup == 9.0
+    assert [(each.route, each.speedup) for each in all_rows(opened())] == [(str(STOCK), 1.0), (str(PAD), 2.0)]
