@@ -174,7 +174,7 @@ class TestFinding:
 
     @pytest.mark.parametrize("effort", ["quick", "standard"])
     def test_luck_of_sessions_is_no_gain(self, lab, effort):
-        """Every route is as fast as stock, and 2 % faster or slower in each session by chance, for all of its rounds."""
+        """Every route is as fast as stock, and by chance 2 % faster or slower in all rounds of a session."""
         rng, drawn = random.Random(3), {}
 
         def seconds(problem, route):
