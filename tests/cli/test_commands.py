@@ -8,14 +8,16 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+import mlx.core as mx
 import pytest
+from broken import Ours
 from fakes import FakeDevice
 from report.builders import PAD, STOCK, WIDE, timed
 
 from autotune import __version__, chips, kernels, machine
 from autotune.cli import app as cli
 from autotune.cli.check import _github
-from autotune.errors import FAILED, INTERRUPTED, OK, STALE, UNFIT, USAGE
+from autotune.errors import FAILED, INTERRUPTED, OK, STALE, UNFIT, USAGE, WRONG
 from autotune.kernels import Route
 from autotune.problem import Problem
 from autotune.report.kernels import HEAD
@@ -410,6 +412,57 @@ class TestLimits:
     def test_stock_that_fails(self, fails, device):
         device.failures["stock"] = "crashed"
         assert "cannot be measured" in fails(FAILED, *self.ARGS)
+
+
+class TestBench:
+    """On this machine's CPU, with a kernel that is right or wrong as its config says."""
+
+    DENSE = "matmul M=3 N=64 K=64 f32 nt"
+
+    @pytest.fixture
+    def bench(self, call, monkeypatch, write_table):
+        """Benches a problem that a table routes to the kernel."""
+        before = mx.default_device()
+        monkeypatch.setitem(kernels.KERNELS, "ours", Ours())
+        monkeypatch.setattr(chips, "cache_bytes", lambda kind: 0)
+
+        def bench(how, *args):
+            path = write_table({"matmul N=64 K=64 f32 nt": [(3, 3, f"ours how={how} size=1")]})
+            given = ("--device", "cpu", "--effort", "quick", "--table", str(path), "--problem", self.DENSE)
+            return call("bench", *given, *args)
+
+        yield bench
+        mx.set_default_device(before)
+
+    def test_a_right_kernel(self, bench):
+        ended = bench("right", "--json")
+        assert ended.code == OK
+        (line,) = json.loads(ended.out)["lines"]
+        assert (line["label"], line["route"], line["routed"]) == (self.DENSE, "ours how=right size=1", True)
+        assert line["apart"] < 1e-5
+        assert "wrong" not in ended.err
+
+    @pytest.mark.parametrize(
+        ("how", "said"),
+        [
+            ("forgets_row", r"is 0\.\d+ from stock's result, relative to its norm"),
+            ("wrong_shape", "is not finite, or of another shape or dtype than stock's"),
+        ],
+    )
+    def test_a_wrong_kernel(self, bench, how, said):
+        ended = bench(how)
+        assert ended.code == WRONG
+        (line,) = [line for line in ended.err.splitlines() if line.startswith("wrong: ")]
+        route, remedy = f"ours how={how} size=1", "run: autotune verify --device cpu --kernel ours"
+        assert re.fullmatch(f"wrong: {self.DENSE} by {route} {said}: {remedy}", line)
+        assert "next: " not in ended.err
+
+    def test_of_an_op_alone(self, bench, tmp_path):
+        path = tmp_path / "mine.yaml"
+        path.write_text(f"name: mine\ngroups: []\nchains: [{{label: pair, products: [{self.DENSE}, {self.DENSE}]}}]\n")
+        add = "addmm M=3 N=64 K=64 f32 nt row"
+        ended = bench("right", "--json", "--workload", str(path), "--problem", add, "--op", "addmm")
+        assert [line["label"] for line in json.loads(ended.out)["lines"]] == [add]
 
 
 class TestExport:
