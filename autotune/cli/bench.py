@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Optional
 import typer
 
 from ..errors import OK, REGRESSION, WRONG, UsageError, unknown
+from .measuring import measuring
 from .output import JSON, emit, next_step, note
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def register(app: typer.Typer) -> None:
             False, "--fail-on-regression", help="Exit 4 if a problem is slower than stock beyond the noise."
         ),
         format: str = typer.Option("text", help="text, markdown, csv or json."),
+        force: bool = typer.Option(False, "--force", help="Measure although this machine or MLX build seems unfit."),
         json: bool = JSON,
     ) -> None:
         """Time stock against routed, call by call in turns, for a workload's products and chains."""
@@ -56,7 +58,7 @@ def register(app: typer.Typer) -> None:
                 print(_render(earlier, format))
             return
         kind = device_kind(device)
-        done = _run(kind, workload or [], problem or [], op or [], m or [], table, EFFORTS[effort], load)
+        done = _run(kind, workload or [], problem or [], op or [], m or [], table, EFFORTS[effort], load, force)
         if json or format == "json":
             emit(report.to_json(done))
         else:
@@ -115,6 +117,7 @@ def _run(
     table: Path | None,
     effort: Effort,
     load: str,
+    force: bool,
 ) -> Bench:
     from datetime import datetime, timezone
 
@@ -137,14 +140,15 @@ def _run(
     names = workloads_ if workloads_ or problems else ["quick" if kind == "cpu" else "small-batch"]
     chosen = chosen_problems(names, problems, ops, kind, quick=False)
     chains = bench.chains_of([workloads.load(name) for name in names], chosen, ms, ops)
-    note(f"stock against routed, products and chains: {len(chains)}")
-    lines, noise = bench.measure(
-        chains,
-        lambda product: ROUTERS.of(kind).find(product).route,
-        lambda chain: ChainSession(chain.products, cache, load),
-        effort,
-        lambda line: note(f"{line.label}: {line.speedup:.2f}x"),
-    )
+    with measuring(kind, force):
+        note(f"stock against routed, products and chains: {len(chains)}")
+        lines, noise = bench.measure(
+            chains,
+            lambda product: ROUTERS.of(kind).find(product).route,
+            lambda chain: ChainSession(chain.products, cache, load),
+            effort,
+            lambda line: note(f"{line.label}: {line.speedup:.2f}x"),
+        )
     return bench.Bench(
         ", ".join([*names, *problems]),
         f"{here.device_name} ({here.cores} cores)" if here.cores else here.device_name,
