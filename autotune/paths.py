@@ -1,7 +1,7 @@
 """Where files live: the project's own data, and the user's.
 
 The project's data (``configs/``, ``tuned_tables/``) lies beside the package in a checkout and inside it in a wheel.
-The user's (studies, tables, locks) lies where the system keeps such things, or under ``AUTOTUNE_DATA``.
+The user's (studies, tables) lies where the system keeps such things, or under ``AUTOTUNE_DATA``.
 """
 
 from __future__ import annotations

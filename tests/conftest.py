@@ -27,7 +27,9 @@ def same_kernels() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def isolated(same_kernels: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """The user's data folder, empty and this test's own; routing in its first state before and after."""
+    """The user's data folder, empty and this test's own, and so is the lock, which is one for all of a user's
+    processes; routing in its first state before and after."""
+    monkeypatch.setattr("autotune.search.lock.gettempdir", lambda: str(tmp_path))
     data = tmp_path / "data"
     monkeypatch.setenv("AUTOTUNE_DATA", str(data))
     monkeypatch.delenv("AUTOTUNE_TABLES", raising=False)

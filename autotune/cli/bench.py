@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Optional
 import typer
 
 from ..errors import OK, REGRESSION, WRONG, UsageError, unknown
+from .measuring import measuring
 from .output import JSON, emit, next_step, note
 
 if TYPE_CHECKING:
-    from ..search.bench import Bench
+    from ..search.bench import Bench, Line
     from ..search.measure import Effort
 
 NOISY = 0.2
@@ -37,6 +38,7 @@ def register(app: typer.Typer) -> None:
             False, "--fail-on-regression", help="Exit 4 if a problem is slower than stock beyond the noise."
         ),
         format: str = typer.Option("text", help="text, markdown, csv or json."),
+        force: bool = typer.Option(False, "--force", help="Measure although this machine or MLX build seems unfit."),
         json: bool = JSON,
     ) -> None:
         """Time stock against routed, call by call in turns, for a workload's products and chains."""
@@ -56,21 +58,37 @@ def register(app: typer.Typer) -> None:
                 print(_render(earlier, format))
             return
         kind = device_kind(device)
-        done = _run(kind, workload or [], problem or [], op or [], m or [], table, EFFORTS[effort], load)
+        done = _run(kind, workload or [], problem or [], op or [], m or [], table, EFFORTS[effort], load, force)
         if json or format == "json":
             emit(report.to_json(done))
         else:
             print(_render(done, format))
-        if not any(line.routed for line in done.lines):
+        if done.noise > NOISY:
+            note(f"warning: stock was {done.noise:.0%} from itself; the machine was busy and these numbers say little")
+        if done.wrong:
+            for line in done.wrong:
+                note(_wrong(line, kind))
+        elif not any(line.routed for line in done.lines):
             note("no route but stock is in use: both sides ran the same code")
             next_step("autotune sweep && autotune export")
         else:
             next_step("autotune explain 'PROBLEM' says why a route was chosen")
-        if done.noise > NOISY:
-            note(f"warning: stock was {done.noise:.0%} from itself; the machine was busy and these numbers say little")
-        for line in done.wrong:
-            note(f"wrong: {line.label} by {line.route} is {line.apart:.2g} from stock's result, relative to its norm")
         raise typer.Exit(WRONG if done.wrong else REGRESSION if fail_on_regression and done.regressions else OK)
+
+
+def _wrong(line: Line, kind: str) -> str:
+    """What to say of a line whose routed result is another one than stock's."""
+    from .. import machine
+    from ..kernels import STOCK
+    from ..search.bench import UNCOMPARABLE
+
+    how = f"{line.apart:.2g} from stock's result, relative to its norm"
+    if line.apart >= UNCOMPARABLE:
+        how = "not finite, or of another shape or dtype than stock's"
+    named = dict.fromkeys(route.split()[0] for route in line.route.split(" + "))
+    suspects = " ".join(f"--kernel {name}" for name in named if name != STOCK.kernel)
+    verify = f"autotune verify --device {machine.backend(kind)} {suspects}"
+    return f"wrong: {line.label} by {line.route} is {how}: run: {verify}"
 
 
 def _render(done: Bench, format: str) -> str:
@@ -99,6 +117,7 @@ def _run(
     table: Path | None,
     effort: Effort,
     load: str,
+    force: bool,
 ) -> Bench:
     from datetime import datetime, timezone
 
@@ -120,15 +139,16 @@ def _run(
     ROUTERS.switch(True, bare=True)  # as `enable` has calls where nobody transforms
     names = workloads_ if workloads_ or problems else ["quick" if kind == "cpu" else "small-batch"]
     chosen = chosen_problems(names, problems, ops, kind, quick=False)
-    chains = bench.chains_of([workloads.load(name) for name in names], chosen, ms)
-    note(f"stock against routed, products and chains: {len(chains)}")
-    lines, noise = bench.measure(
-        chains,
-        lambda product: ROUTERS.of(kind).call(product).route,
-        lambda chain: ChainSession(chain.products, cache, load),
-        effort,
-        lambda line: note(f"{line.label}: {line.speedup:.2f}x"),
-    )
+    chains = bench.chains_of([workloads.load(name) for name in names], chosen, ms, ops)
+    with measuring(kind, force):
+        note(f"stock against routed, products and chains: {len(chains)}")
+        lines, noise = bench.measure(
+            chains,
+            lambda product: ROUTERS.of(kind).call(product).route,
+            lambda chain: ChainSession(chain.products, cache, load),
+            effort,
+            lambda line: note(f"{line.label}: {line.speedup:.2f}x"),
+        )
     return bench.Bench(
         ", ".join([*names, *problems]),
         f"{here.device_name} ({here.cores} cores)" if here.cores else here.device_name,

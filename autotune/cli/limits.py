@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Optional
 
 import typer
 
-from ..errors import UnfitError, UsageError, unknown
+from ..errors import UsageError, unknown
+from .measuring import measuring
 from .output import JSON, console, emit, next_step, note
 
 if TYPE_CHECKING:
@@ -46,9 +47,7 @@ def register(app: typer.Typer) -> None:
         json: bool = JSON,
     ) -> None:
         """Measure a limit and its interval: vector_limit, where split-K begins, where any two routes change places."""
-        from ..devices import preflight
         from ..devices.base import LOADS
-        from ..machine import local
         from ..report import boundary as report
         from ..report import tables
         from ..search.duel import Axis
@@ -66,11 +65,7 @@ def register(app: typer.Typer) -> None:
         if both:
             raise UsageError(f"{both[0]} is on both sides", "name other routes with --first and --second")
         kind = device_kind(device)
-        for objection in preflight.objections(local(kind)):
-            if not force:
-                raise UnfitError(objection, "or measure all the same with --force")
-            note(f"warning: {objection}")
-        found, chip = _find(template, axis, words, kind, EFFORTS[effort], load, checks, seed, timeout)
+        found, chip = _find(template, axis, words, kind, EFFORTS[effort], load, checks, seed, timeout, force)
         names = (" or ".join(words[0]), " or ".join(words[1]))
         if json:
             emit(report.document(found, names, chip))
@@ -109,13 +104,14 @@ def _find(
     checks: int,
     seed: int,
     timeout: float,
+    force: bool,
 ) -> tuple[Found, ChipKey]:
-    from .. import chips, machine, paths
+    from .. import chips, machine
     from .._version import __version__
     from ..report import tables
     from ..report.explain import beside
     from ..routing.table import load as load_table
-    from ..search import duel, isolated, lock
+    from ..search import duel, isolated
     from ..search.results import Origin
     from ..stock_rules import MATRIX, VECTOR
 
@@ -130,7 +126,7 @@ def _find(
     rows = [row for file in tables.in_reach([kind]) if file.kinds for row in beside(load_table(Path(file.path)))[0]]
     known = duel.known(rows, template)
     camps = (duel.camp(words[0], chip, known), duel.camp(words[1], chip, known))
-    with lock.exclusive(paths.user_data()):
+    with measuring(kind, force):
         target = isolated.IsolatedDevice(kind, chips.cache_bytes(kind), timeout)
         try:
             found = duel.find(target, template, axis, camps, effort, load, checks, seed, _tell(axis))

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Optional
 
 import typer
 
-from ..errors import FAILED, INTERRUPTED, OK, UnfitError, UsageError, unknown
+from ..errors import FAILED, INTERRUPTED, OK, UsageError, unknown
 from . import recording
 from .dry_run import describe, describe_simulated
+from .measuring import measuring
 from .outcome import tell
 from .output import JSON, note
 from .selection import chosen_problems, device_kind, seconds
@@ -127,8 +128,8 @@ def register(app: typer.Typer) -> None:
         if dry_run:
             describe(plan, away.backend if away else backend(kind), nax, json, timeout, away)
             return
-        _require_fit(kind, force)
-        outcome, url = _run(plan, kind, chip_id, load, timeout, storage, record)
+        with measuring(kind, force):
+            outcome, url = _run(plan, kind, chip_id, load, timeout, storage, record)
         tell(outcome, chip_id, url, fresh, json, recorded=bool(record))
         raise typer.Exit(INTERRUPTED if outcome.stopped == "interrupted" else FAILED if outcome.failed else OK)
 
@@ -139,17 +140,6 @@ def _kernels(names: list[str]) -> tuple[str, ...]:
     return tuple(kernels.kernel(name).name for name in names)
 
 
-def _require_fit(kind: str, force: bool) -> None:
-    from ..devices import preflight
-    from ..machine import local
-
-    objections = preflight.objections(local(kind))
-    for objection in objections:
-        if not force:
-            raise UnfitError(objection, "or measure all the same with --force")
-        note(f"warning: {objection}")
-
-
 def _run(
     plan: Plan, kind: str, chip_id: str, load: str, timeout: float, storage: str, record: str = ""
 ) -> tuple[Outcome, str]:
@@ -157,40 +147,39 @@ def _run(
     from .._version import __version__
     from ..devices import clock
     from ..report.progress import listener
-    from ..search import lock, studies, tuned
+    from ..search import studies, tuned
     from ..search.isolated import IsolatedDevice
     from ..search.results import Origin
     from ..search.sweep import Sweep
 
     stop = Stop()
     url = storage or studies.default_url()
-    with lock.exclusive(paths.user_data()):
-        opened = studies.open_storage(url)
-        count = f"{len(plan.problems)} problem{'s' if len(plan.problems) != 1 else ''}"
-        note(f"{chip_id}: {count} at effort {plan.effort.name}, {load} load; what is measured is kept in {url}")
-        target = IsolatedDevice(kind, chips.cache_bytes(kind), timeout)
-        origin = Origin.of(chip_id, target.machine, __version__, load, clock=clock.name(target.machine.backend))
-        before = tuned.load(origin.key, origin.source, (paths.user_tables(), paths.tuned_tables()))
-        progress = listener()
-        opened_studies = []
+    opened = studies.open_storage(url)
+    count = f"{len(plan.problems)} problem{'s' if len(plan.problems) != 1 else ''}"
+    note(f"{chip_id}: {count} at effort {plan.effort.name}, {load} load; what is measured is kept in {url}")
+    target = IsolatedDevice(kind, chips.cache_bytes(kind), timeout)
+    origin = Origin.of(chip_id, target.machine, __version__, load, clock=clock.name(target.machine.backend))
+    before = tuned.load(origin.key, origin.source, (paths.user_tables(), paths.tuned_tables()))
+    progress = listener()
+    opened_studies = []
 
-        def open_study(problem: Problem, routes: Sequence[Route]) -> studies.ProblemStudy:
-            even = plan.effort.final if record else 0
-            opened_studies.append(studies.ProblemStudy(opened, problem, origin, routes, even))
-            return opened_studies[-1]
+    def open_study(problem: Problem, routes: Sequence[Route]) -> studies.ProblemStudy:
+        even = plan.effort.final if record else 0
+        opened_studies.append(studies.ProblemStudy(opened, problem, origin, routes, even))
+        return opened_studies[-1]
 
-        try:
-            proven = _proven(plan, target)
-            _compile(proven, target.machine)
-            with stop:
-                outcome = Sweep(target, origin, proven, open_study, progress, stop.asked, tuned=before).run()
-            if record:
-                recording.write(opened_studies, Path(record))
-        except studies.STORAGE_ERRORS as error:
-            raise studies.storage_error(error, url) from None
-        finally:
-            progress.close()
-            target.close()
+    try:
+        proven = _proven(plan, target)
+        _compile(proven, target.machine)
+        with stop:
+            outcome = Sweep(target, origin, proven, open_study, progress, stop.asked, tuned=before).run()
+        if record:
+            recording.write(opened_studies, Path(record))
+    except studies.STORAGE_ERRORS as error:
+        raise studies.storage_error(error, url) from None
+    finally:
+        progress.close()
+        target.close()
     return outcome, url
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import mlx.core as mx
 
 from ..kernels import STOCK, Op, Route
@@ -42,8 +44,14 @@ class ChainSession:
         self._clock = clock.here()
 
     def check(self, route: Route) -> Accuracy:
-        """The distance between stock and routed results alone: references are a sweep's business."""
-        out, stock = (self._once(self._ops[which], self._first).astype(mx.float32) for which in (route, STOCK))
+        """The distance between stock and routed results alone: references are a sweep's business. Infinite where the
+        result's shape or dtype is not stock's, or an element of either is not finite."""
+        out, stock = (self._once(self._ops[which], self._first) for which in (route, STOCK))
+        if out.shape != stock.shape or out.dtype != stock.dtype:
+            return Accuracy(*[math.inf] * 4)
+        out, stock = out.astype(mx.float32), stock.astype(mx.float32)
+        if not mx.all(mx.isfinite(out) & mx.isfinite(stock)).item():
+            return Accuracy(*[math.inf] * 4)
         apart, largest = distance(out, stock), stray(out, stock)
         return Accuracy(apart, largest, apart, largest)
 

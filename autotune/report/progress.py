@@ -36,9 +36,16 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def slow(result: Result, seconds: float) -> str:
-    """What to say of a route that took that long."""
-    return f"{result.route} took {duration(seconds)}; at first use that is mostly MLX compiling, once for this machine"
+def slow(result: Result, seconds: float, play_off: bool) -> str:
+    """What to say of a route that took that long; empty where it is not worth a line of its own.
+
+    A route's first row on a GPU is where MLX may have compiled for it, which is said as something to know: how much of
+    the time that was is not known here. A play-off's routes have run before.
+    """
+    if seconds < SLOW or result.status == FAILED:
+        return ""
+    compiles = not play_off and result.backend != "cpu" and result.source == "measured"
+    return f"{result.route} took {duration(seconds)}{' (MLX compiles its kernels at first use)' if compiles else ''}"
 
 
 class Lines:
@@ -54,21 +61,18 @@ class Lines:
         self._clock = clock
         self._write = write
         self._last = -every
-        self._since = clock()
         self._where = ""
 
     def started(self, problem: Problem, number: int, total: int, eta: float | None) -> None:
-        self._where, self._since = f"[{number}/{total}] {problem}", self._clock()
+        self._where = f"[{number}/{total}] {problem}"
         rest = f", about {duration(eta)} left" if eta is not None else ""
         self._say(f"{self._where}{rest}")
 
-    def measured(self, problem: Problem, result: Result, best: Result | None) -> None:
-        took = self._clock() - self._since
-        if took >= SLOW and result.status != FAILED:
-            self._say(f"{self._where}: {slow(result, took)}")
+    def measured(self, problem: Problem, result: Result, best: Result | None, seconds: float, play_off: bool) -> None:
+        if said := slow(result, seconds, play_off):
+            self._say(f"{self._where}: {said}")
         elif self._clock() - self._last >= self._every:
             self._say(f"{self._where}: {result.route} {result.status}; best {speedup(best)}")
-        self._since = self._clock()
 
     def finished(self, done: Done) -> None:
         how = "known" if done.resumed else f"{done.seconds:.1f} s"
@@ -86,7 +90,7 @@ class Lines:
 class Live:
     """The same on a terminal, drawn in place by rich."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -99,23 +103,18 @@ class Live:
             console=Console(stderr=True, highlight=False),
         )
         self._task: Any = None
-        self._clock = clock
-        self._since = clock()
         self._progress.start()
 
     def started(self, problem: Problem, number: int, total: int, eta: float | None) -> None:
-        self._since = self._clock()
         left = f"{duration(eta)} left" if eta is not None else ""
         if self._task is None:
             self._task = self._progress.add_task(str(problem), total=total, eta=left)
         self._progress.update(self._task, description=str(problem), completed=number - 1, eta=left)
 
-    def measured(self, problem: Problem, result: Result, best: Result | None) -> None:
-        took = self._clock() - self._since
-        if took >= SLOW and result.status != FAILED:
-            self._progress.console.print(f"{problem}: {slow(result, took)}", soft_wrap=True)
+    def measured(self, problem: Problem, result: Result, best: Result | None, seconds: float, play_off: bool) -> None:
+        if said := slow(result, seconds, play_off):
+            self._progress.console.print(f"{problem}: {said}", soft_wrap=True)
         self._progress.update(self._task, description=f"{problem}\nbest {speedup(best)}\nlast {result.route}")
-        self._since = self._clock()
 
     def finished(self, done: Done) -> None:
         self._progress.advance(self._task)

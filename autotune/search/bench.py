@@ -17,6 +17,11 @@ from .workloads import Chain, Workload
 
 APART = 0.1
 """Relative distance from stock's result beyond which it is another result; mlx-cpu in bfloat16 is itself 2 % off."""
+UNCOMPARABLE = 1e9
+"""The distance that is written where the routed result has another shape or elements that are not finite, which no
+JSON can say."""
+OWN_NOISE = 5
+"""Chains from which the noise floor is taken at least, if there are so many: of one or two, it would be their luck."""
 SLOWER, SAME, FASTER = "slower", "same", "faster"
 
 
@@ -24,9 +29,9 @@ SLOWER, SAME, FASTER = "slower", "same", "faster"
 class Line:
     """One product or chain: microseconds a call before and after, and the paired speedup with its 95 % interval.
 
-    ``routed`` is false where the table leaves it to stock: both sides then run stock, one through the routed op,
-    and the interval shows the noise of the machine. ``apart`` is how far the routed result is from stock's, relative to
-    its norm.
+    ``routed`` is false where the table leaves it to stock: both sides then run stock, and the interval shows the noise
+    of the machine. ``apart`` is how far the routed result is from stock's, relative to its norm: 0 where stock is not
+    left, ``UNCOMPARABLE`` at most.
     """
 
     label: str
@@ -37,7 +42,7 @@ class Line:
     speedup: float
     low: float
     high: float
-    apart: float = 0.0
+    apart: float
 
     @property
     def verdict(self) -> str:
@@ -51,7 +56,8 @@ class Bench:
     """All lines of a run and what they were measured on.
 
     ``noise`` is how far stock was from itself, as a ratio minus one: the median over the lines that the table leaves to
-    stock, or of stock against itself where it leaves none.
+    stock and, where these are fewer than ``OWN_NOISE``, over as many others as are missing, spread evenly over the
+    list, at which stock was timed against itself besides.
     """
 
     title: str
@@ -83,13 +89,19 @@ class Bench:
         return [line for line in self.lines if line.verdict == SLOWER and line.high < 1 / (1 + self.noise)]
 
 
-def chains_of(workloads: Sequence[Workload], problems: Sequence[Problem], ms: Sequence[int]) -> list[Chain]:
-    """What to time: the workloads' chains, and every problem that is in none of them as a chain of one. ``ms`` keeps
-    those whose first product has one of these M (empty: all). Raises :class:`UsageError` where nothing is left."""
-    found = [chain for each in workloads for chain in each.chains]
-    inside = {product for chain in found for product in chain.products}
-    found += [Chain(str(each), (each,)) for each in problems if each not in inside]
-    kept = [chain for chain in found if not ms or chain.products[0].m in ms]
+def chains_of(
+    workloads: Sequence[Workload], problems: Sequence[Problem], ms: Sequence[int], ops: Sequence[str] = ()
+) -> list[Chain]:
+    """What to time: the workloads' chains, and every problem that is in none of those as a chain of one. ``ms`` and
+    ``ops`` keep the chains all of whose products have one of these M and one of these ops (empty: all). Raises
+    :class:`UsageError` where nothing is left."""
+
+    def wanted(chain: Chain) -> bool:
+        return all((not ms or each.m in ms) and (not ops or each.op in ops) for each in chain.products)
+
+    kept = [chain for each in workloads for chain in each.chains if wanted(chain)]
+    inside = {product for chain in kept for product in chain.products}
+    kept += [alone for each in problems if each not in inside and wanted(alone := Chain(str(each), (each,)))]
     if not kept:
         raise UsageError("no problem is left to measure", "choose another --m, --op or workload")
     return kept
@@ -104,33 +116,41 @@ def measure(
 ) -> tuple[list[Line], float]:
     """All lines, and the noise floor: how far stock was from itself, as a ratio minus one, in the median.
 
-    A chain that the table leaves to stock is timed against itself, which is what the noise floor is taken from; where
-    there is none, the last chain's stock is timed against itself besides.
+    Results come first: a routed chain is held against stock's on the same inputs. A chain that the table leaves to
+    stock is timed against itself, which is what the noise floor is taken from; where these are few, stock is timed
+    against itself at some of the others too (see :class:`Bench`), at the cost of as many rounds again. Raises what
+    ``open_session`` and its sessions raise.
     """
     lines, noises = [], []
-    meter = None
-    for chain in chains:
-        routes = [routes_of(product) for product in chain.products]
-        untouched = all(route == STOCK for route in routes)
+    routes = [[routes_of(product) for product in chain.products] for chain in chains]
+    routed = [place for place, each in enumerate(routes) if any(route != STOCK for route in each)]
+    besides = _spread(routed, OWN_NOISE - (len(chains) - len(routed)))
+    for place, chain in enumerate(chains):
         session = open_session(chain)
+        apart = session.check(ROUTED).apart if place in routed else 0.0
         meter = Meter(session, effort)
-        comparison = meter.compare(STOCK if untouched else ROUTED)
+        comparison = meter.compare(ROUTED if place in routed else STOCK)
         meter.settle(comparison)
-        lines.append(line(chain.label, routes, median(comparison.stock), median(comparison.times), comparison.interval))
+        before, after = median(comparison.stock), median(comparison.times)
+        lines.append(line(chain.label, routes[place], before, after, comparison.interval, apart))
         tell(lines[-1])
-        if untouched:
+        if place in besides:
+            comparison = meter.compare(STOCK)
+            meter.settle(comparison)
+        if place in besides or place not in routed:
             noises.append(noise_floor(comparison.ratios))
-    if meter is not None and not noises:
-        comparison = meter.compare(STOCK)
-        meter.settle(comparison)
-        noises.append(noise_floor(comparison.ratios))
     return lines, float(f"{median(noises):.3g}")
 
 
-def line(
-    label: str, routes: Sequence[Route], before: float, after: float, interval: Interval, apart: float = 0.0
-) -> Line:
+def _spread(places: Sequence[int], count: int) -> list[int]:
+    """So many of the places, or all if they are fewer: the middles of as many equal parts."""
+    count = max(0, min(count, len(places)))
+    return [places[(2 * part + 1) * len(places) // (2 * count)] for part in range(count)]
+
+
+def line(label: str, routes: Sequence[Route], before: float, after: float, interval: Interval, apart: float) -> Line:
     """A line from seconds a call and the paired interval, rounded to what a reader needs."""
+    apart = apart if apart < UNCOMPARABLE else UNCOMPARABLE  # what is no number too
     values = (before * 1e6, after * 1e6, interval.value, interval.low, interval.high, apart)
     names = " + ".join(dict.fromkeys(str(route) for route in routes))
     routed = any(route != STOCK for route in routes)

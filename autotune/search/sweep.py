@@ -82,7 +82,8 @@ class Listener(Protocol):
 
     def started(self, problem: Problem, number: int, total: int, eta: float | None) -> None: ...
 
-    def measured(self, problem: Problem, result: Result, best: Result | None) -> None: ...
+    def measured(self, problem: Problem, result: Result, best: Result | None, seconds: float, play_off: bool) -> None:
+        """``seconds`` is what checking and timing the route took; in a ``play_off``, timing it in both sessions."""
 
     def finished(self, done: Done) -> None: ...
 
@@ -324,10 +325,12 @@ class _Tuner:
                 )
             except Exhausted:
                 break
+            began = self._sweep._clock()
             result = self._measure(route)
+            seconds = self._sweep._clock() - began
             self._study.tell(trial, result, self._comparisons.get(route))
             dealt += 1
-            self._tell(result)
+            self._tell(result, seconds)
             if route == STOCK and result.status != results.OK:
                 return True
         self._try_held()
@@ -340,9 +343,11 @@ class _Tuner:
         row = self._study.rows().get(self._held) if self._held is not None else None
         if self._held is None or self._stopped() or (row is not None and row.status != results.PRUNED):
             return
+        began = self._sweep._clock()
         result = self._measure(self._held)
+        seconds = self._sweep._clock() - began
         self._study.add(self._held, result, self._comparisons.get(self._held))
-        self._tell(result)
+        self._tell(result, seconds)
 
     def _measure(self, route: Route) -> Result:
         error: dict[str, float] = {}
@@ -404,7 +409,13 @@ class _Tuner:
         H100: a route 1.2 times as fast as stock in one session and 0.75 times in the next, each with a narrow interval.
         """
         finalists = [row for row in self._finalists() if row.rounds < self._effort.final]
-        first = {Route.parse(row.route): self._half(Route.parse(row.route)) for row in finalists if not self._stopped()}
+        first, spent = {}, {}
+        for row in finalists:
+            if self._stopped():
+                break
+            route, began = Route.parse(row.route), self._sweep._clock()
+            first[route] = self._half(route)
+            spent[route] = self._sweep._clock() - began
         if self._stopped() or not finalists:
             return False
         if not any(first.values()):
@@ -412,7 +423,7 @@ class _Tuner:
         if not self._reopen():
             return False
         for row in finalists:
-            route = Route.parse(row.route)
+            route, began = Route.parse(row.route), self._sweep._clock()
             comparison = first[route]
             if comparison is None or self._stopped():
                 continue
@@ -428,7 +439,7 @@ class _Tuner:
                 self._problem, comparison, results.OK, error=row.error, stock_error=row.stock_error, **host
             )
             self._study.add(route, result)
-            self._tell(result)
+            self._tell(result, spent[route] + self._sweep._clock() - began, play_off=True)
         return True
 
     def _host(self, route: Route) -> float:
@@ -483,10 +494,10 @@ class _Tuner:
         self._sweep._outcome.slowed += self._meter.slowed
         self._meter.disturbed = self._meter.slowed = 0
 
-    def _tell(self, result: Result) -> None:
+    def _tell(self, result: Result, seconds: float, play_off: bool = False) -> None:
         rows = [row for route, row in self._rows().items() if route != STOCK and row.status == results.OK]
         best = max(rows, key=lambda row: row.speedup, default=None)
-        self._sweep._listener.measured(self._problem, result, best)
+        self._sweep._listener.measured(self._problem, result, best, seconds, play_off)
 
 
 def _finite(error: dict[str, float]) -> dict[str, float]:

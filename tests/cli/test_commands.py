@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 from typing import NamedTuple
 
+import mlx.core as mx
 import pytest
+from broken import Ours
 from fakes import FakeDevice
 from report.builders import PAD, STOCK, WIDE, timed
 
 from autotune import __version__, chips, kernels, machine
 from autotune.cli import app as cli
 from autotune.cli.check import _github
-from autotune.errors import FAILED, INTERRUPTED, OK, STALE, UNFIT, USAGE
+from autotune.errors import FAILED, INTERRUPTED, OK, STALE, UNFIT, USAGE, WRONG
 from autotune.kernels import Route
 from autotune.problem import Problem
 from autotune.report.kernels import HEAD
-from autotune.search import results, space, workloads
+from autotune.search import lock, results, space, workloads
 from autotune.search.check import Finding
 
 COMMANDS = (
@@ -37,6 +40,12 @@ COMMANDS = (
     "run",
 )
 SMALL = "quantized_matmul M=2 N=64 K=64 f16 affine-b4-g64 nt"
+MEASURE = (
+    ("sweep", "--device", "cpu", "--problem", SMALL),
+    ("bench", "--device", "cpu", "--problem", SMALL),
+    ("limits", SMALL, "--device", "cpu", "--first", "stock", "--second", "dequantize"),
+)
+"""Commands that measure."""
 
 
 class Ended(NamedTuple):
@@ -232,8 +241,17 @@ class TestUnfit:
 
     def test_a_crippled_build(self, fails, monkeypatch):
         monkeypatch.setattr("autotune.devices.preflight.objections", lambda machine: ["this MLX build limps"])
-        said = fails(UNFIT, "sweep", "--device", "cpu", "--problem", SMALL)
-        assert said == "autotune: this MLX build limps: or measure all the same with --force"
+        for args in MEASURE:
+            assert fails(UNFIT, *args) == "autotune: this MLX build limps: or measure all the same with --force"
+
+    @pytest.mark.parametrize("args", MEASURE, ids=lambda args: args[0])
+    def test_a_machine_that_measures_already(self, fails, args, monkeypatch, tmp_path):
+        with lock.exclusive():
+            monkeypatch.setenv("AUTOTUNE_DATA", str(tmp_path / "another"))
+            said = fails(FAILED, *args)
+        assert said.startswith(
+            f"autotune: another autotune of yours measures on this machine (process {os.getpid()}): "
+        )
 
     def test_mlx_without_a_backend(self, fails, monkeypatch):
         def broken(**_):
@@ -412,6 +430,64 @@ class TestLimits:
         assert "cannot be measured" in fails(FAILED, *self.ARGS)
 
 
+class TestBench:
+    """On this machine's CPU, with a kernel that is right or wrong as its config says."""
+
+    DENSE = "matmul M=3 N=64 K=64 f32 nt"
+
+    @pytest.fixture
+    def bench(self, call, monkeypatch, write_table):
+        """Benches a problem that a table routes to the kernel."""
+        before = mx.default_device()
+        monkeypatch.setitem(kernels.KERNELS, "ours", Ours())
+        monkeypatch.setattr(chips, "cache_bytes", lambda kind: 0)
+
+        def bench(how, *args):
+            path = write_table({"matmul N=64 K=64 f32 nt": [(3, 3, f"ours how={how} size=1")]})
+            given = ("--device", "cpu", "--effort", "quick", "--table", str(path), "--problem", self.DENSE)
+            return call("bench", *given, *args)
+
+        yield bench
+        mx.set_default_device(before)
+
+    def test_a_right_kernel(self, bench):
+        ended = bench("right", "--json")
+        assert ended.code == OK
+        (line,) = json.loads(ended.out)["lines"]
+        assert (line["label"], line["route"], line["routed"]) == (self.DENSE, "ours how=right size=1", True)
+        assert line["apart"] < 1e-5
+        assert "wrong" not in ended.err
+
+    @pytest.mark.parametrize(
+        ("how", "said"),
+        [
+            ("forgets_row", r"is 0\.\d+ from stock's result, relative to its norm"),
+            ("wrong_shape", "is not finite, or of another shape or dtype than stock's"),
+        ],
+    )
+    def test_a_wrong_kernel(self, bench, how, said):
+        ended = bench(how)
+        assert ended.code == WRONG
+        (line,) = [line for line in ended.err.splitlines() if line.startswith("wrong: ")]
+        route, remedy = f"ours how={how} size=1", "run: autotune verify --device cpu --kernel ours"
+        assert re.fullmatch(f"wrong: {self.DENSE} by {route} {said}: {remedy}", line)
+        assert "next: " not in ended.err
+
+    def test_of_an_op_alone(self, bench, tmp_path):
+        path = tmp_path / "mine.yaml"
+        path.write_text(f"name: mine\ngroups: []\nchains: [{{label: pair, products: [{self.DENSE}, {self.DENSE}]}}]\n")
+        add = "addmm M=3 N=64 K=64 f32 nt row"
+        ended = bench("right", "--json", "--workload", str(path), "--problem", add, "--op", "addmm")
+        assert [line["label"] for line in json.loads(ended.out)["lines"]] == [add]
+
+    def test_an_unfit_machine_can_be_forced(self, bench, monkeypatch):
+        monkeypatch.setattr("autotune.devices.preflight.objections", lambda machine: ["this MLX build limps"])
+        assert bench("right").code == UNFIT
+        ended = bench("right", "--force")
+        assert ended.code == OK
+        assert ended.err.startswith("warning: this MLX build limps\n")
+
+
 class TestExport:
     def test_without_results(self, fails):
         assert "run: autotune sweep" in fails(FAILED, "export")
@@ -513,11 +589,13 @@ class TestBlockedFolder:
 
     def test_sweep(self, fails, blocked):
         said = fails(FAILED, "sweep", "--device", "cpu", "--problem", SMALL)
-        assert said == f"autotune: cannot write to {blocked} (Not a directory): name a folder of yours in AUTOTUNE_DATA"
+        assert f"the studies at sqlite:///{blocked}/" in said
+        assert said.endswith("free the place or name another with --storage or AUTOTUNE_DATA")
 
-    def test_a_storage_elsewhere_does_not_help_without_a_lock(self, fails, blocked, tmp_path):
-        args = ["sweep", "--device", "cpu", "--problem", SMALL, "--storage", f"sqlite:///{tmp_path}/studies.db"]
-        assert "cannot write" in fails(FAILED, *args)
+    @pytest.mark.parametrize("args", MEASURE, ids=lambda args: args[0])
+    def test_a_temporary_folder_without_room_for_the_lock(self, fails, monkeypatch, tmp_path, args):
+        monkeypatch.setattr(lock, "gettempdir", lambda: str(tmp_path / "none"))
+        assert fails(FAILED, *args).startswith(f"autotune: cannot lock {lock.path()} (No such file or directory): ")
 
     def test_a_storage_that_cannot_be_written(self, fails, tmp_path):
         (tmp_path / "file").write_text("")

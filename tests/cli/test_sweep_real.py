@@ -95,8 +95,9 @@ def kill(process):
 
 
 @pytest.fixture(autouse=True)
-def own_data(isolated):
-    """Child processes take the data folder from the environment, which is the test's own."""
+def own_data(isolated, monkeypatch, tmp_path):
+    """Child processes take the data folder and that of the lock from the environment, which are the test's own."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     assert os.environ["AUTOTUNE_DATA"] == str(isolated)
 
 
@@ -192,8 +193,8 @@ def test_a_second_sweep_is_refused(isolated):
         out, err = run(*SHORT, code=FAILED)
         assert out == ""
         assert err == (
-            f"autotune: another sweep is running on this machine (process {first.pid}): "
-            "wait for it or end it; what it has measured is kept\n"
+            f"autotune: another autotune of yours measures on this machine (process {first.pid}): "
+            "wait for it or end it; what a sweep has measured is kept\n"
         )
     finally:
         kill(first)

@@ -9,7 +9,7 @@ from autotune.search.bench import FASTER, SAME, SLOWER, Bench, Line
 
 
 def line(low, high, routed=True):
-    return Line("matmul M=1 N=2 K=3 f16 nt", "upcast", routed, 10.0, 5.0, (low + high) / 2, low, high)
+    return Line("matmul M=1 N=2 K=3 f16 nt", "upcast", routed, 10.0, 5.0, (low + high) / 2, low, high, 0.001)
 
 
 LINES = (line(1.01, 1.3), line(1.15, 1.3), line(0.9, 1.1), line(0.8, 0.95), line(0.7, 0.8), line(1.2, 1.3, False))

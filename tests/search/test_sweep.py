@@ -39,12 +39,14 @@ class Log:
     def __init__(self, stop_after=10**9):
         self.events = []
         self.results = []
+        self.took = []
         self.stop_after = stop_after
 
     def started(self, problem, number, total, eta):
         self.events.append(("started", str(problem), number, total, eta))
 
-    def measured(self, problem, result, best):
+    def measured(self, problem, result, best, seconds, play_off):
+        self.took.append((result.route, seconds, play_off))
         self.events.append(("measured", str(problem), result.route, best.route if best else None))
         self.results.append(result)
 
@@ -303,7 +305,7 @@ class TestFailures:
         seconds = planted(**{PAD: 4e-4, REPEAT: 5e-4})
         device = FakeDevice(seconds)
         log = Log()
-        log.measured = lambda problem, result, best: (
+        log.measured = lambda problem, result, *_: (
             device.failures.update({PAD: "crashed"}) if result.route == PAD else None
         )
         outcome, _ = lab.sweep(device=device, log=log)
@@ -603,6 +605,31 @@ class TestListener:
         second = [event for event in log.events if event[0] == "started"][1]
         assert second[1:4] == (str(NEXT), 2, 2)
         assert second[4] > 0
+
+    def test_is_told_what_a_route_took_alone(self, lab):
+        """Neither opening a session, nor the other finalists, nor what a listener does between two rows."""
+        device, log = FakeDevice(planted(**{PAD: 4e-4, REPEAT: 4.001e-4}), noise=0.002), Log()
+        opened, told = device.open, log.measured
+        device.open = lambda *args: (device.sleep(1000), opened(*args))[1]
+        log.measured = lambda *args: (told(*args), device.sleep(1000))
+        lab.sweep(device=device, log=log)
+        assert len(device.opened) == 2
+        assert all(0 < seconds < 1 for _, seconds, _ in log.took)
+        assert {route for route, _, play_off in log.took if play_off} == {PAD, REPEAT}
+        assert {route for route, _, play_off in log.took if not play_off} == set(map(str, ROUTES))
+
+    @pytest.mark.parametrize("session", [1, 2])
+    def test_is_told_what_a_finalist_took_in_both_sessions(self, lab, session):
+        log, quick = Log(), planted(**{PAD: 4e-4, REPEAT: 4.001e-4})
+
+        def seconds(problem, route):
+            playing = len(log.took) >= len(ROUTES) and len(device.opened) == session
+            return 1.0 if playing and str(route) == PAD else quick(problem, route)
+
+        device = FakeDevice(seconds)
+        lab.sweep(device=device, log=log)
+        took = {route: seconds for route, seconds, play_off in log.took if play_off}
+        assert took[PAD] > 1 > took[REPEAT] > 0
 
     def test_the_best_so_far_is_never_stock(self, lab):
         log = Log()
