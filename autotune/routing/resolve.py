@@ -18,9 +18,10 @@ import mlx.core as mx
 from ..mlx_ops import ORIGINAL
 from ..problem import DEFAULTS, MODES, Problem, Quantization
 from . import ready
-from .router import ROUTERS, Routed, warn_once
+from .router import ROUTERS, Found, Routed, Router, warn_once
 
-_DTYPES = {mx.float32: "f32", mx.float16: "f16", mx.bfloat16: "bf16"}
+DTYPES = {mx.float32: "f32", mx.float16: "f16", mx.bfloat16: "bf16"}
+"""The tuned dtypes, by MLX's."""
 
 
 def safely(resolve: Callable[..., Any], stock: Any, *arguments: Any) -> Any:
@@ -90,7 +91,7 @@ def dense_problem(op: str, a: Any, b: Any, dtype: mx.Dtype, epilogue: str = "") 
         batch = math.prod(b.shape[:-2])
     else:
         return None
-    return Problem(op, m, n, k, _DTYPES[dtype], "nt", None, batch, epilogue)
+    return Problem(op, m, n, k, DTYPES[dtype], "nt", None, batch, epilogue)
 
 
 def quantized_problem(
@@ -108,12 +109,12 @@ def quantized_problem(
     if x.shape[-1] != k or columns % group_size:
         return None
     quantization = Quantization(mode, bits, group_size)
-    return Problem("quantized_matmul", x.size // k, n, k, _DTYPES[dtype], "nt" if transpose else "nn", quantization)
+    return Problem("quantized_matmul", x.size // k, n, k, DTYPES[dtype], "nt" if transpose else "nn", quantization)
 
 
 def _dtypes_like(a: mx.array) -> list[mx.Dtype]:
     """The tuned dtypes of A's item size: a later call with this key may have any of them."""
-    return [dtype for dtype in _DTYPES if dtype.size == a.itemsize]
+    return [dtype for dtype in DTYPES if dtype.size == a.itemsize]
 
 
 def _agreed(problem: Problem | None, gpu: bool, stock: Any) -> Any:
@@ -121,12 +122,26 @@ def _agreed(problem: Problem | None, gpu: bool, stock: Any) -> Any:
     if problem is None or not ROUTERS.on:
         return stock
     router = ROUTERS.of(kind_of(gpu))
-    hits = [(each, router.find(each)) for each in (problem, problem.with_layout("nn"))]
+    agreed = chosen(hits(problem, router))
+    return stock if agreed is None else ROUTERS.op(agreed[0], router.kind, stock)
+
+
+Hit = tuple[Problem, Found]
+
+
+def hits(problem: Problem, router: Router) -> list[Hit]:
+    """What the tables hold for the problem: in both layouts for a dense one, since a call does not say its own."""
+    dense = problem.quantization is None
+    return [(each, router.find(each)) for each in ((problem, problem.with_layout("nn")) if dense else (problem,))]
+
+
+def chosen(hits: list[Hit]) -> Hit | None:
+    """The one that serves, with its route, which may be stock; None where no row has this M or they do not agree."""
     tuned = [(each, hit) for each, hit in hits if hit.tuned]
     routed = [(each, hit) for each, hit in tuned or hits if hit.row is not None]
     if not routed or len({hit.route for _, hit in routed}) > 1 or (not tuned and len(routed) < len(hits)):
-        return stock
-    return ROUTERS.op(routed[0][0], router.kind, stock)
+        return None
+    return routed[0]
 
 
 def _matmul_by_dtype(routed: dict[mx.Dtype, Any], stock: Any) -> Any:

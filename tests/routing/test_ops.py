@@ -819,9 +819,8 @@ class TestGpuWithoutGpu:
 
 class TestPackage:
     def test_names(self):
-        assert {"matmul", "addmm", "quantized_matmul", "enable", "disable", "stock", "use_table"} <= set(
-            autotune.__all__
-        )
+        ops = {"matmul", "addmm", "quantized_matmul"}
+        assert ops | {"enable", "disable", "stock", "use_table", "coverage"} <= set(autotune.__all__)
         assert all(getattr(autotune, name) is not None for name in autotune.__all__)
         with pytest.raises(AttributeError, match="nosuch"):
             _ = autotune.nosuch
