@@ -1,8 +1,8 @@
 """autotune: finds, on the machine it runs on, the fastest correct way to compute MLX's matrix products, and takes it.
 
 ``autotune.matmul``, ``autotune.addmm`` and ``autotune.quantized_matmul`` stand for MLX's ops of those names and compute
-through this machine's routing table; :func:`enable` routes a program's own MLX calls. Tables come from
-``autotune sweep`` and ``autotune export`` on the command line.
+through this machine's routing table; :func:`enable` routes a program's own MLX calls, and :func:`coverage` says which
+of its products are routed. Tables come from ``autotune sweep`` and ``autotune export`` on the command line.
 """
 
 from ._version import __version__
@@ -10,17 +10,20 @@ from ._version import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .errors import AutotuneError, TableError, UsageError
+    from .routing.coverage import Coverage, coverage
     from .routing.ops import addmm, matmul, quantized_matmul
     from .routing.router import RoutingWarning
     from .routing.switch import disable, enable, stock, use_table
 
 __all__ = [
     "AutotuneError",
+    "Coverage",
     "RoutingWarning",
     "TableError",
     "UsageError",
     "__version__",
     "addmm",
+    "coverage",
     "disable",
     "enable",
     "matmul",
@@ -30,6 +33,8 @@ __all__ = [
 ]
 
 _LATER = {
+    "Coverage": "routing.coverage",
+    "coverage": "routing.coverage",
     "addmm": "routing.ops",
     "matmul": "routing.ops",
     "quantized_matmul": "routing.ops",

@@ -22,12 +22,31 @@ def register(app: typer.Typer) -> None:
         program: str = typer.Argument(help="A module, such as mlx_lm.server, or a file that ends in .py."),
         arguments: Optional[list[str]] = typer.Argument(None, help="The program's own arguments."),
         table: Optional[Path] = typer.Option(None, help="Look in this table first."),
+        record_shapes: Optional[Path] = typer.Option(
+            None,
+            metavar="FILE.yaml",
+            help="Add the program's products to this workload, for autotune sweep --workload.",
+        ),
+        quiet: bool = typer.Option(False, "--quiet", "-q", help="Do not say at the end how much was routed."),
     ) -> None:
         """Run a Python program with its MLX calls routed. It ends as the program does."""
         _demand(program)
+        if record_shapes:
+            _demand_recording(record_shapes)
         # A process of the program's own: its errors, exit code and signals are not this command's to handle.
-        words = [sys.executable, "-m", "autotune.cli.program", str(table or ""), program, *(arguments or [])]
+        options = [str(table or ""), str(record_shapes or ""), "quiet" if quiet else ""]
+        words = [sys.executable, "-m", "autotune.cli.program", *options, program, *(arguments or [])]
         os.execv(sys.executable, words)
+
+
+def _demand_recording(path: Path) -> None:
+    """Raises :class:`UsageError` where products could not be recorded in that file: now, and not after hours."""
+    from ..routing.router import disabled
+    from ..search import workload_file
+
+    if disabled():
+        raise UsageError("AUTOTUNE_DISABLE is set, so that no product would be recorded", "unset it")
+    workload_file.demand(path)
 
 
 def _demand(program: str) -> None:

@@ -73,7 +73,7 @@ def addmm(
     try:
         run = _ADDMM[a.shape, b.shape, a.itemsize, _default_device().type is _GPU if stream is None else on_gpu(stream)]
     except KeyError:
-        run = _first("addmm", _ADDMM, a, b, stream)
+        run = _first("addmm", _ADDMM, a, b, stream, c)
     except (AttributeError, TypeError, ValueError):
         run = _addmm
     return _addmm(c, a, b, alpha, beta, stream=stream) if suspended else run(c, a, b, alpha, beta, stream=stream)
@@ -133,7 +133,7 @@ def quantized_matmul(
         gpu = _default_device().type is _GPU if stream is None else on_gpu(stream)
         run = _QUANTIZED[x.shape, w.shape, x.itemsize, transpose, group_size, bits, mode, gpu]
     except KeyError:
-        run = _first_quantized(x, w, transpose, group_size, bits, mode, stream)
+        run = _first_quantized(x, w, scales, biases, transpose, group_size, bits, mode, stream)
     except (AttributeError, TypeError, ValueError):
         run = _quantized_matmul
     if suspended:
@@ -186,22 +186,25 @@ def _remember(looked_up: int, memo: dict[Any, Any], key: Any, run: Any) -> Any:
     return run
 
 
-def _first(op: str, memo: dict[Any, Any], a: Any, b: Any, stream: Any) -> Any:
+def _first(op: str, memo: dict[Any, Any], a: Any, b: Any, stream: Any, c: Any = None) -> Any:
     """The callable for a key not seen before. Arguments that are no arrays go to stock, which says what is wrong."""
-    from . import resolve
+    from . import products, resolve
 
     if not (isinstance(a, mx.array) and isinstance(b, mx.array)):
         return ORIGINAL[op]
     resolve.ROUTERS.on_change(forget)
     gpu, generation = on_gpu(stream), ready.generation
     run = resolve.safely(resolve.dense, ORIGINAL[op], op, a, b, gpu)
+    products.note_dense(op, a, b, c, gpu)
     return _remember(generation, memo, (a.shape, b.shape, a.itemsize, gpu), run)
 
 
-def _first_quantized(x: Any, w: Any, transpose: Any, group_size: Any, bits: Any, mode: Any, stream: Any) -> Any:
+def _first_quantized(
+    x: Any, w: Any, scales: Any, biases: Any, transpose: Any, group_size: Any, bits: Any, mode: Any, stream: Any
+) -> Any:
     """The same for ``quantized_matmul``. Its keys hold Python values, of which 4.0 and True equal 4 and 1: only values
     of the types that the op takes are remembered."""
-    from . import resolve
+    from . import products, resolve
 
     plain = (
         type(transpose) is bool and type(mode) is str and all(type(n) in (int, type(None)) for n in (bits, group_size))
@@ -211,6 +214,7 @@ def _first_quantized(x: Any, w: Any, transpose: Any, group_size: Any, bits: Any,
     resolve.ROUTERS.on_change(forget)
     gpu, generation = on_gpu(stream), ready.generation
     run = resolve.safely(resolve.quantized, _quantized_matmul, x, w, transpose, group_size, bits, mode, gpu)
+    products.note_quantized(x, w, scales, biases, transpose, group_size, bits, mode, gpu)
     return _remember(
         generation, _QUANTIZED, (x.shape, w.shape, x.itemsize, transpose, group_size, bits, mode, gpu), run
     )

@@ -18,7 +18,8 @@ from ..problem import DEFAULTS, MODES, Problem, Quantization
 from . import ready
 from .router import ROUTERS, Routed, warn_once
 
-_DTYPES = {mx.float32: "f32", mx.float16: "f16", mx.bfloat16: "bf16"}
+DTYPES = {mx.float32: "f32", mx.float16: "f16", mx.bfloat16: "bf16"}
+"""The tuned dtypes, by MLX's."""
 
 
 def safely(resolve: Callable[..., Any], stock: Any, *arguments: Any) -> Any:
@@ -88,7 +89,7 @@ def dense_problem(op: str, a: Any, b: Any, dtype: mx.Dtype, epilogue: str = "") 
         batch = math.prod(b.shape[:-2])
     else:
         return None
-    return Problem(op, m, n, k, _DTYPES[dtype], "nt", None, batch, epilogue)
+    return Problem(op, m, n, k, DTYPES[dtype], "nt", None, batch, epilogue)
 
 
 def quantized_problem(
@@ -106,12 +107,12 @@ def quantized_problem(
     if x.shape[-1] != k or columns % group_size:
         return None
     quantization = Quantization(mode, bits, group_size)
-    return Problem("quantized_matmul", x.size // k, n, k, _DTYPES[dtype], "nt" if transpose else "nn", quantization)
+    return Problem("quantized_matmul", x.size // k, n, k, DTYPES[dtype], "nt" if transpose else "nn", quantization)
 
 
 def _dtypes_like(a: mx.array) -> list[mx.Dtype]:
     """The tuned dtypes of A's item size: a later call with this key may have any of them."""
-    return [dtype for dtype in _DTYPES if dtype.size == a.itemsize]
+    return [dtype for dtype in DTYPES if dtype.size == a.itemsize]
 
 
 def _agreed(problem: Problem | None, gpu: bool, stock: Any) -> Any:

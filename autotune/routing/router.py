@@ -203,7 +203,7 @@ class Routers:
         if not self.on:
             return stock
         route = self.of(kind).find(problem).route
-        if route == STOCK or (problem.family, route) in self._broken:
+        if route == STOCK or self.failed(problem.family, route):
             return stock
         try:
             kernels.probe(route, problem)
@@ -213,6 +213,10 @@ class Routers:
         except Exception as error:
             self._retire(problem.family, route, error)
             return stock
+
+    def failed(self, family: Family, route: Route) -> bool:
+        """Whether the route failed for that family in this process, and is not used for it again."""
+        return (family, route) in self._broken
 
     def _retire(self, family: Family, route: Route, error: Exception) -> None:
         self._broken.add((family, route))

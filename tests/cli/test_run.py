@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
 import pytest
+
+from autotune.cli import program
+from autotune.search import workloads
 
 PROGRAM = """
 import sys
@@ -47,7 +51,7 @@ def test_a_table_comes_first(run, tmp_path, write_table):
         "print(ROUTERS.of('cpu').find(Problem.parse('matmul M=3 N=64 K=256 f32 nt')).route)\n"
     )
     table = write_table({"matmul N=64 K=256 f32 nt": [(1, 7, "pad multiple=8 fill=zeros")]})
-    ended = run("--table", str(table), "program.py")
+    ended = run("--quiet", "--table", str(table), "program.py")
     assert (ended.stdout, ended.stderr) == ("pad multiple=8 fill=zeros\n", "")
 
 
@@ -114,10 +118,176 @@ def test_a_package_that_cannot_be_imported_says_why(run, tmp_path):
         (("nobody.home",), "there is no module nobody"),
         (("--tabel", "x.json", "p.py"), "there is no option --tabel"),
         (("--table", "none.json", "none.py"), "there is no file none.py"),
+        (("--record-shapes", "shapes.txt", "p.py"), "shapes.txt is not named as a workload's file: end it in .yaml"),
+        (("--record-shapes", "nowhere/shapes.yaml", "p.py"), "nowhere/shapes.yaml cannot be written there"),
+        (("--record-shapes", "other.yaml", "p.py"), "other.yaml is no workload that could be added to"),
+        (("--record-shapes", "broken.yaml", "p.py"), "broken.yaml is no workload that could be added to"),
     ],
 )
-def test_what_is_not_there_is_one_line(args, said, run):
+def test_what_is_not_there_is_one_line(args, said, run, tmp_path):
+    if "--record-shapes" in args:
+        (tmp_path / "p.py").write_text("print('ran')")
+        (tmp_path / "other.yaml").write_text("name: a\n")
+        (tmp_path / "broken.yaml").write_text("name: [\n")
     ended = run(*args)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith(f"autotune: {said}")
     assert ended.stderr.count("\n") == 1
+
+
+PRODUCTS = """
+import sys
+import mlx.core as mx
+mx.set_default_device(mx.cpu)
+b = mx.zeros((256, 64))
+for m in (1, 3, 3, 9):
+    mx.matmul(mx.zeros((m, 256)), b)
+mx.zeros((2, 256)) @ b
+mx.zeros((256,)) @ b
+"""
+FAMILY = "matmul N=64 K=256 f32 nt"
+
+
+def texts(path):
+    """The problems of a workload's file."""
+    return [str(problem) for problem in workloads.load(str(path)).problems]
+
+
+def at(*ms):
+    return [f"matmul M={m} N=64 K=256 f32 nt" for m in ms]
+
+
+class TestTheLineAtTheEnd:
+    def test_without_a_table_it_says_what_to_do(self, run, tmp_path):
+        (tmp_path / "program.py").write_text(PRODUCTS)
+        assert run("program.py", "an argument").stderr.splitlines()[-1] == (
+            "autotune: 4 different products: 0 routed, 0 on stock as the table says, 4 in no table; not tunable: 1 of "
+            "vectors; to tune them: autotune run --record-shapes shapes.yaml program.py ... && autotune sweep "
+            "--workload shapes.yaml && autotune export"
+        )
+
+    def test_with_a_table_each_product_counts_once(self, run, tmp_path, write_table):
+        (tmp_path / "program.py").write_text(PRODUCTS)
+        table = write_table({FAMILY: [(1, 2, "stock"), (3, 9, "pad multiple=16 fill=zeros")]})
+        ended = run("--table", str(table), "program.py")
+        assert ended.stderr == (
+            "autotune: 4 different products: 2 routed, 2 on stock as the table says, 0 in no table; not tunable: 1 of "
+            "vectors\n"
+        )
+
+    def test_quiet_leaves_it_out(self, run, tmp_path, write_table):
+        (tmp_path / "program.py").write_text(PRODUCTS)
+        table = write_table({FAMILY: [(1, 2, "stock")]})
+        assert run("--quiet", "--record-shapes", "s.yaml", "--table", str(table), "program.py").stderr == ""
+        assert texts(tmp_path / "s.yaml") == at(1, 2, 3, 9)
+
+    def test_it_comes_after_what_the_program_leaves_behind(self, run, tmp_path):
+        """Threads and functions of ``atexit``, after a traceback too."""
+        (tmp_path / "program.py").write_text(
+            PRODUCTS + "import atexit, threading\n"
+            "atexit.register(lambda: mx.matmul(mx.zeros((20, 256)), b))\n"
+            "threading.Thread(target=lambda: mx.matmul(mx.zeros((21, 256)), b)).start()\n"
+            "raise KeyError('gone')\n"
+        )
+        ended = run("program.py")
+        assert ended.returncode == 1
+        assert "KeyError: 'gone'\nautotune: 6 different products" in ended.stderr
+
+    def test_where_routing_is_off(self, run, tmp_path, monkeypatch):
+        (tmp_path / "program.py").write_text(PRODUCTS)
+        monkeypatch.setenv("AUTOTUNE_DISABLE", "1")
+        assert run("program.py").stderr == "autotune: nothing was routed, since AUTOTUNE_DISABLE is set\n"
+        ended = run("--record-shapes", "s.yaml", "program.py")
+        assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+        assert ended.stderr.startswith("autotune: AUTOTUNE_DISABLE is set")
+
+    @pytest.mark.parametrize("stderr", [None, "closed", "full"])
+    def test_where_nobody_can_be_told(self, stderr, monkeypatch, capsys, tmp_path):
+        file = None if stderr is None else (tmp_path / "stderr").open("w")
+        if stderr == "closed":
+            file.close()
+        elif stderr == "full":
+            monkeypatch.setattr("builtins.print", full)
+        monkeypatch.setattr(sys, "stderr", file)
+        program._say("nothing")
+        assert capsys.readouterr().out == ""
+
+
+def full(*args, **options):
+    raise OSError(28, "No space left on device")
+
+
+class TestRecording:
+    @pytest.mark.parametrize(
+        ("last", "code"),
+        [
+            ("", 0),
+            ("raise SystemExit(7)", 7),
+            ("1 / 0", 1),
+            ("import os, signal; os.kill(os.getpid(), signal.SIGINT)\nfor _ in range(10**8): pass", None),
+            ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)\nfor _ in range(10**8): pass", -15),
+            ("import os; os.chdir('/')", 0),
+        ],
+        ids=["ends", "exits", "raises", "interrupted", "terminated", "goes-elsewhere"],
+    )
+    def test_however_the_program_ends(self, last, code, run, tmp_path):
+        (tmp_path / "program.py").write_text(PRODUCTS + last)
+        ended = run("--record-shapes", "shapes.yaml", "program.py")
+        assert ended.returncode == code or (code is None and "KeyboardInterrupt" in ended.stderr), ended.stderr
+        assert texts(tmp_path / "shapes.yaml") == at(1, 2, 3, 9)
+        assert "# calls: 1 at M=1, 1 at M=2, 2 at M=3, 1 at M=9\n" in (tmp_path / "shapes.yaml").read_text()
+        assert ended.stderr.endswith(
+            "autotune: shapes.yaml: 4 products recorded, 4 of them new in the file; 1 call cannot be in a workload "
+            "(1 of vectors)\n"
+            "autotune: 4 different products: 0 routed, 0 on stock as the table says, 4 in no table; to tune them: "
+            "autotune sweep --workload shapes.yaml && autotune export\n"
+        )
+
+    def test_nothing_to_record(self, run, tmp_path):
+        (tmp_path / "program.py").write_text("")
+        ended = run("--record-shapes", "my shapes.yaml", "program.py")
+        assert "autotune: my shapes.yaml: there was no product to record\n" in ended.stderr
+        assert not list(tmp_path.glob("*.yaml"))
+        (tmp_path / "program.py").write_text(PRODUCTS)
+        ended = run("--record-shapes", "my shapes.yaml", "program.py")
+        assert "autotune sweep --workload 'my shapes.yaml' &&" in ended.stderr
+
+    def test_a_file_that_is_there_gets_more(self, run, tmp_path):
+        (tmp_path / "program.py").write_text(PRODUCTS)
+        file = tmp_path / "shapes.yaml"
+        mine = "name: mine\ngroups:\n- {op: matmul, dtype: f32, m: [3, 5], shapes: [{n: 64, k: 256}]} # mine\n"
+        file.write_text(mine)
+        ended = run("--record-shapes", "shapes.yaml", "program.py")
+        assert file.read_text().startswith(mine)
+        assert texts(file) == at(3, 5, 1, 2, 9)
+        assert "4 products recorded, 3 of them new" in ended.stderr
+
+    def test_a_file_that_is_a_workload_no_longer_is_left_alone(self, run, tmp_path):
+        (tmp_path / "program.py").write_text(PRODUCTS + "open('shapes.yaml', 'w').write('my notes')")
+        ended = run("--record-shapes", "shapes.yaml", "program.py")
+        assert (ended.returncode, (tmp_path / "shapes.yaml").read_text()) == (0, "my notes")
+        (beside,) = tmp_path.glob("shapes-*.yaml")
+        assert texts(beside) == at(1, 2, 3, 9)
+        assert f"what was recorded is in {beside}" in ended.stderr
+
+    def test_forked_processes_leave_the_file_to_their_parent(self, run, tmp_path):
+        (tmp_path / "program.py").write_text(
+            "import os\nif not os.fork():\n    raise SystemExit\nos.wait()\n" + PRODUCTS
+        )
+        assert run("--record-shapes", "shapes.yaml", "program.py").stderr.count("products recorded") == 1
+
+    def test_results_and_routes_are_the_same(self, run, tmp_path, write_table):
+        table = write_table({FAMILY: [(1, 9, "pad multiple=16 fill=zeros")]})
+        (tmp_path / "program.py").write_text(
+            "import json, mlx.core as mx, autotune\nmx.set_default_device(mx.cpu)\n"
+            "a, b = (mx.random.normal(shape, key=mx.random.key(1)) for shape in ((3, 256), (256, 64)))\n"
+            "found = [f(a, b).tolist() for f in (mx.matmul, autotune.matmul, mx.array.__matmul__)]\n"
+            "print(json.dumps([found, autotune.coverage().line, hasattr(mx.matmul, '__wrapped__')]))\n"
+        )
+        plain, recorded = (
+            json.loads(run("--table", str(table), *options, "program.py").stdout)
+            for options in ((), ("--record-shapes", "shapes.yaml"))
+        )
+        assert plain[:2] == recorded[:2]
+        assert (plain[2], recorded[2]) == (False, True), "only a recording has functions around the ops"
+        assert "# calls: 3 at M=3\n" in (tmp_path / "shapes.yaml").read_text()

@@ -852,9 +852,8 @@ def test_docstrings_tell_what_is_routed_and_end_with_mlxs(op):
 
 class TestPackage:
     def test_names(self):
-        assert {"matmul", "addmm", "quantized_matmul", "enable", "disable", "stock", "use_table"} <= set(
-            autotune.__all__
-        )
+        ops = {"matmul", "addmm", "quantized_matmul"}
+        assert ops | {"enable", "disable", "stock", "use_table", "coverage"} <= set(autotune.__all__)
         assert all(getattr(autotune, name) is not None for name in autotune.__all__)
         with pytest.raises(AttributeError, match="nosuch"):
             _ = autotune.nosuch
