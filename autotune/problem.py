@@ -125,8 +125,8 @@ class Problem:
             raise UsageError(f"{self.op} with an empty dimension is no problem to tune", "M, N, K and B start at 1")
         if (self.quantization is not None) != (self.op == "quantized_matmul"):
             raise UsageError(
-                f"{self.op} {'needs' if self.quantization is None else 'takes no'} quantization",
-                "quantized_matmul takes one, such as affine-b4-g64; matmul and addmm take none",
+                f"{self.op} {'needs a' if self.quantization is None else 'takes no'} quantization",
+                "add one, such as affine-b4-g64" if self.quantization is None else "leave it out",
             )
         if (self.epilogue in EPILOGUES) != (self.op == "addmm") or (self.epilogue and self.op != "addmm"):
             raise UsageError(f"{self.op} with epilogue {self.epilogue!r}", "addmm takes row or full; others take none")

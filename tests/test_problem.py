@@ -75,7 +75,7 @@ class TestText:
             ("matmul M=1.5 N=2 K=3 f32", "'M=1.5' is not understood"),
             ("matmul N=2 f32", "lacks M, K"),
             ("matmul M=1 N=2 K=3", "lacks dtype"),
-            ("quantized_matmul M=1 N=64 K=64 f16", "needs quantization"),
+            ("quantized_matmul M=1 N=64 K=64 f16", "needs a quantization"),
             ("matmul M=1 N=64 K=64 f16 affine-b4-g64", "takes no quantization"),
             ("quantized_matmul M=1 N=64 K=64 f16 afine-b4-g64", "did you mean affine"),
             ("quantized_matmul M=1 N=64 K=64 f16 affine-b7-g64", "affine has no b7-g64"),

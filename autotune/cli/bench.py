@@ -124,6 +124,7 @@ def _run(
     import mlx.core as mx
 
     from .. import chips, machine
+    from ..devices import clock
     from ..devices.chain import ChainSession
     from ..routing import switch
     from ..routing.router import ROUTERS, disabled
@@ -158,4 +159,5 @@ def _run(
         load,
         noise,
         tuple(lines),
+        clock.name(here.backend),
     )

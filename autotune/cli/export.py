@@ -103,7 +103,10 @@ def register(app: typer.Typer) -> None:
             for bound in derived.header.neighbours or ():
                 takes = "their neighbours' routes" if bound.holds else "stock"
                 print(f"  {bound.class_}: {takes}; {tables.bound(bound)}")
-        use = ", or in a program: import autotune; autotune.enable()" if derived.header.source == "measured" else ""
+        in_reach = path.parent.resolve() in (paths.user_tables().resolve(), paths.tuned_tables().resolve())
+        named = "" if in_reach else f"autotune.use_table({str(path)!r}); "
+        use = f", or in a program: import autotune; {named}autotune.enable()"
+        use = use if derived.header.source == "measured" else ""
         next_step(f"autotune show --table {path}{use}")
 
 

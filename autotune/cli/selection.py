@@ -60,4 +60,7 @@ def seconds(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", text.strip().lower())
     if not match:
         raise UsageError(f"budget {text!r} is no length of time", "such as 90s, 20m or 2h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    found = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    if not found:
+        raise UsageError(f"budget {text!r} leaves no time", "such as 90s, 20m or 2h, or leave it out")
+    return found

@@ -42,7 +42,9 @@ def register(app: typer.Typer) -> None:
         problem: Optional[list[str]] = typer.Option(
             None, help="A problem, such as 'matmul M=4 N=512 K=512 f16 nt' (repeatable)."
         ),
-        quick: bool = typer.Option(False, "--quick", help="The quick workload at quick effort: about a minute."),
+        quick: bool = typer.Option(
+            False, "--quick", help="Effort quick, and the workload quick unless others are named: a minute."
+        ),
         effort: str = typer.Option("", help="quick, standard (default) or full: time spent on each route."),
         budget: str = typer.Option("", help="Stop after this long, such as 90s, 20m or 2h; sweep again to go on."),
         trials: int = typer.Option(0, min=0, help="At most this many further routes a problem (0: all)."),

@@ -56,7 +56,7 @@ def to_text(bench: Bench) -> str:
 
 def parse_json(text: str) -> Bench:
     """Reads what ``autotune bench --json`` printed. Raises ValueError, KeyError or TypeError."""
-    raw = json.loads(text)
+    raw = {"clock": "plain", **json.loads(text)}  # older files do not say
     lines = tuple(Line(**each) for each in raw["lines"])
     return Bench(**{key: raw[key] for key in Bench.__dataclass_fields__ if key != "lines"}, lines=lines)
 
@@ -67,7 +67,8 @@ def _us(value: float) -> str:
 
 
 def _where(bench: Bench) -> str:
-    return f"{bench.title}: {bench.machine}, MLX {bench.mlx}, {bench.os}, {bench.date}, {bench.load} load, cold weights"
+    how = f"{bench.load} load, cold weights, {bench.clock} times"
+    return f"{bench.title}: {bench.machine}, MLX {bench.mlx}, {bench.os}, {bench.date}, {how}"
 
 
 def _summary(bench: Bench) -> str:

@@ -95,8 +95,8 @@ def _short(row: Row, table: Table) -> str:
         return "was in no play-off"
     if row.low <= 1 + table.header.margin:
         return f"does not clear {tables.per_cent(table.header.margin)}"
-    cost = "" if table.header.gpu_bound else ", or saves less than a call costs the CPU more"
-    return f"does not clear that problem's own noise{cost}"
+    cost = "" if table.header.gpu_bound else ", or it saves the GPU less than it costs the CPU (host_us in the CSV)"
+    return f"does not clear the noise of that problem and of its sessions{cost}"
 
 
 def _alone(table: Table, problem: Problem) -> str:

@@ -57,7 +57,7 @@ class Bench:
 
     ``noise`` is how far stock was from itself, as a ratio minus one: the median over the lines that the table leaves to
     stock and, where these are fewer than ``OWN_NOISE``, over as many others as are missing, spread evenly over the
-    list, at which stock was timed against itself besides.
+    list, at which stock was timed against itself besides. ``clock`` is how times were taken (``devices/clock.py``).
     """
 
     title: str
@@ -68,6 +68,7 @@ class Bench:
     load: str
     noise: float
     lines: tuple[Line, ...]
+    clock: str = "plain"
 
     @property
     def geometric_mean(self) -> float:

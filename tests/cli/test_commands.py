@@ -184,6 +184,7 @@ class TestWrongUse:
             (["--effort", "quik"], r"unknown effort 'quik': did you mean quick"),
             (["--budget", "soon"], r"budget 'soon' is no length of time: such as 90s, 20m or 2h"),
             (["--budget", "-5m"], r"budget '-5m' is no length of time"),
+            (["--budget", "0s"], r"budget '0s' leaves no time: such as 90s, 20m or 2h"),
             (["--device", "tpu"], r"unknown device 'tpu': did you mean"),
             (["--load", "chain"], r"unknown load 'chain': did you mean chained"),
             (["--device", "gpu", "--chip", "cpu"], r"--chip cpu is no gpu"),

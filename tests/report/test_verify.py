@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 
+import pytest
 from fakes import MACHINE
 
 from autotune.devices.cases import Case, Kind
@@ -123,3 +124,11 @@ def test_nothing_is_drawn_where_stderr_is_no_terminal(capsys):
     listener.close()
     assert isinstance(listener, report.Quiet)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("worst", "said"), [(0.5, "50%"), (0.996, "99%"), (1.0, "100%"), (1.004, "101%"), (float("inf"), "inf%")]
+)
+def test_no_error_is_rounded_to_the_limit(worst, said):
+    verdict = Verdict("dequantize", "d" * 12, False, runs=5, worst=worst, worst_case=str(CASE))
+    assert said in report.table(Outcome({"dequantize": verdict})).split()

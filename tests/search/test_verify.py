@@ -217,7 +217,7 @@ class TestGiven:
             ("pad", "lacks multiple, fill"),
             ("pad multiple=8 fil=zeros", "unknown parameter of pad: 'fil': did you mean fill"),
             ("pad fill=zeros multiple=8", "another order: write multiple, fill"),
-            ("pad multiple=8 multiple=8 fill=zeros", "each once"),
+            ("pad multiple=8 multiple=8 fill=zeros", "NAME=VALUE once"),
         ],
     )
     def test_a_route_that_is_not_whole_is_told_what_it_lacks(self, text, said):

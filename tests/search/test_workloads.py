@@ -196,7 +196,7 @@ class TestSlips:
             ({"layout": "tn"}, "mine.yaml, group 1: a quantized product has no transposed A"),
             ({"quantization": "affine-b7-g64"}, "mine.yaml, group 1: affine has no b7-g64"),
             ({"quantization": "4 bits"}, "mine.yaml, group 1: quantization '4 bits' is not MODE-bBITS-gGROUP"),
-            ({"quantization": None}, "mine.yaml, group 1: quantized_matmul needs quantization"),
+            ({"quantization": None}, "mine.yaml, group 1: quantized_matmul needs a quantization"),
             ({"shapes": "[{n: 128, k: 100}]"}, "mine.yaml, group 1: K=100 is no multiple of the group size 64"),
             ({"shapes": "[{n: 0, k: 64}]"}, "mine.yaml, group 1: quantized_matmul with an empty dimension"),
             ({"shapes": '[{n: "128", k: 64}]'}, "mine.yaml, group 1: sizes must be whole numbers"),
