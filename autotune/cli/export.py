@@ -74,7 +74,8 @@ def register(app: typer.Typer) -> None:
             )
         routed = sum(row["route"] != "stock" for each in derived.families.values() for row in each)
         if dropped:
-            note(f"{dropped} results of kernels that changed since were left out: run autotune sweep to renew them")
+            why = "from before a kernel, or the way of measuring, changed"
+            note(f"{dropped} results {why} were left out: run autotune sweep to renew them")
         if json:
             emit(
                 {
@@ -127,9 +128,10 @@ def _rows(from_csv: Path | None, chip: str, load: str, storage: str) -> tuple[li
         chip = chips.here(machine.default_kind())
     url = storage or studies.default_url()
     found: list[Result] = []
-    dropped = 0
     try:
-        every = list(studies.all_rows(studies.open_storage(url)))
+        opened = studies.open_storage(url)
+        every = list(studies.all_rows(opened))
+        dropped = sum((row.chip, row.load) == (chip, load) for row in studies.of_older_protocols(opened))
     except studies.STORAGE_ERRORS as error:
         raise studies.storage_error(error, url) from None
     if all(row.chip != chip for row in every):

@@ -123,9 +123,10 @@ class Gated:
             mx.eval(gate)
             waited = _now() - asked
             mx.eval(last)
-            if waited >= WAITED:
+            seconds = (_nanoseconds(last) - _nanoseconds(first)) * 1e-9
+            if waited >= WAITED and seconds > 0:  # a clock that stands still or was put back tells nothing
                 self._busy[route] = (handed - shut) / calls
-                return (_nanoseconds(last) - _nanoseconds(first)) * 1e-9
+                return seconds
             in_vain += longest
             if in_vain == 2:
                 return None
@@ -135,18 +136,19 @@ class Gated:
     def _gate(self, seconds: float) -> tuple[mx.array, bool]:
         """A gate of about so many seconds, not yet begun, and whether there is none that is longer."""
         if self._row is None:
-            self._row = mx.zeros((1, LONGEST))
-            mx.eval(self._row)
+            row = mx.zeros((1, LONGEST))
+            mx.eval(row)
             for elements in (SHORTEST, LONGEST // 16, LONGEST // 16):  # the first ones compile and warm up
                 start = _now()
-                mx.eval(self._of(elements))
+                mx.eval(_sum(row, elements))
                 self._pace = (_now() - start) / elements
+            self._row = row
         elements = min(max(int(seconds / self._pace), SHORTEST), LONGEST)
-        return self._of(elements), elements == LONGEST
+        return _sum(self._row, elements), elements == LONGEST
 
-    def _of(self, elements: int) -> mx.array:
-        assert self._row is not None
-        return mx.cumsum(self._row[:, :elements], axis=1)
+
+def _sum(row: mx.array, elements: int) -> mx.array:
+    return mx.cumsum(row[:, :elements], axis=1)
 
 
 def _nanoseconds(stamp: mx.array) -> int:

@@ -19,6 +19,8 @@ TRIED: set[tuple[Any, ...]] = set()
 FAILED: dict[tuple[Any, ...], Exception] = {}
 """What has failed in this process, with what was raised: a program that a compiler refuses, which may take it seconds,
 is refused again."""
+MOMENTARY = ("alloc", "out of memory", "no space left")
+"""What MLX says of a want of memory or disk, in a RuntimeError: another time there may be enough."""
 M, N, K = 69, 96, 256
 """Shape of the product on which a config is tried: whole tiles and a rest in M, whole groups in K. Weights that are
 quantized along N are square, since their groups have to be whole there."""
@@ -40,8 +42,11 @@ def once(what: tuple[Any, ...], build: Callable[[], Op], problem: Problem) -> No
     if (what, kind) not in TRIED:
         try:
             _small_product(build(), problem)
+        except (OSError, MemoryError):  # the machine's trouble of that moment, and no fault of the program
+            raise
         except Exception as error:
-            FAILED[what, kind] = _afresh(error)
+            if not any(words in str(error).lower() for words in MOMENTARY):
+                FAILED[what, kind] = _afresh(error)
             raise
         TRIED.add((what, kind))
 

@@ -33,18 +33,22 @@ Path = tuple[int, int, float, tuple[Route, ...]]
 
 
 def newest(rows: Iterable[Result]) -> list[Result]:
-    """For each problem the rows that were measured with the MLX of its newest stock row, the last of each route.
+    """For each problem the rows that were measured with the MLX and by the clock of its newest stock row, the last of
+    each route.
 
-    Rows of an older MLX were compared with another stock; ``rows`` come oldest first.
+    Rows of an older MLX were compared with another stock, those of another clock with more or less besides the calls in
+    both times; ``rows`` come oldest first.
     """
-    mlx: dict[str, tuple[str, list[int], str]] = {}
-    never: tuple[str, list[int], str] = ("", [], "")
-    latest: dict[tuple[str, str, str], Result] = {}
+    how: dict[str, tuple[str, list[int], str, str]] = {}
+    never: tuple[str, list[int], str, str] = ("", [], "", "")
+    latest: dict[tuple[str, str, str, str], Result] = {}
     for row in rows:
-        latest[row.problem, row.route, row.mlx] = row
+        latest[row.problem, row.route, row.mlx, row.clock] = row
         if row.route == STOCK.kernel and row.status == results.OK:
-            mlx[row.problem] = max(mlx.get(row.problem, never), (row.date, _numbers(row.mlx), row.mlx))
-    return [row for (problem, _, version), row in latest.items() if mlx.get(problem, never)[2] == version]
+            mine = (row.date, _numbers(row.mlx), row.mlx, row.clock)
+            before = how.get(row.problem, never)
+            how[row.problem] = mine if mine[:3] >= before[:3] else before
+    return [row for (problem, _, *mlx), row in latest.items() if list(how.get(problem, never)[2:]) == mlx]
 
 
 def derive(

@@ -131,9 +131,22 @@ class Meter:
         if route == self._against:
             return Comparison(route, self._stock_calls, self._stock_calls, self._baseline)
         calls, estimate = self._calibrate(route)
-        stock, own = max(self._baseline, 1e-12), max(estimate, 1e-12)
-        length = min(max(self._stock_calls * stock, calls * own), MOST_CALLS * min(stock, own))
-        return Comparison(route, max(1, round(length / stock)), max(1, round(length / own)), estimate)
+        stock, calls = self._matched(calls, calls * estimate)
+        return Comparison(route, stock, calls, estimate)
+
+    def _matched(self, calls: int, length: float) -> tuple[int, int]:
+        """Calls of stock and of a route, of which so many take ``length`` seconds, whose evaluations last equally long.
+        Stock is looked at anew, beside the route: its own calibration may have been on a cold machine."""
+        stock = self._stock_calls
+        for _ in range(2):  # what an evaluation costs besides its calls makes the first correction fall short
+            looked, each = stock, self._time(self._against, stock)
+            self._baseline = min(self._baseline, each)
+            stock = _within(length / each)
+            if stock == looked:
+                break
+        if stock in (1, MOST_CALLS):  # as short, or as long, as it can be: the route follows
+            calls = _within(calls * stock * each / max(length, 1e-12))
+        return stock, calls
 
     def round(self, comparison: Comparison) -> None:
         """Adds one round, measured again where the sentinel says that the machine changed meanwhile."""
@@ -198,6 +211,10 @@ class Meter:
 
     def _time(self, route: Route, calls: int) -> float:
         return max(self._session.time(route, calls), 1e-12) / calls
+
+
+def _within(calls: float) -> int:
+    return min(MOST_CALLS, max(1, round(calls)))
 
 
 def calibrated(evaluation: Callable[[int], float], least: float) -> tuple[int, float]:

@@ -402,6 +402,19 @@ class TestHost:
         assert not derive(rows).header.gpu_bound
 
 
+def test_a_problem_has_the_rows_of_one_clock():
+    """That of its newest stock row: the other's times have other things in them."""
+    plain = [stock(3, date="2026-01-10"), row(3, PAD, 1.5, date="2026-01-10")]
+    gated = [stock(3, date="2026-01-11", clock="gated"), row(3, REPEAT, 1.0, date="2026-01-11", clock="gated")]
+    assert [(each.route, each.clock) for each in export.newest(plain + gated)] == [
+        (STOCK, "gated"),
+        (REPEAT, "gated"),
+    ]
+    assert export.newest(plain) == plain
+    same_day = [replace(each, date="2026-01-10") for each in gated]
+    assert export.newest(plain + same_day) == same_day
+
+
 def test_the_newest_mlx_is_that_by_its_numbers():
     """Stock was measured with two of them on one day: 0.32.10 is newer than 0.32.9."""
     old = [stock(3, mlx="0.32.9"), row(3, PAD, 2.0, mlx="0.32.9")]

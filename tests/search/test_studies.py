@@ -422,6 +422,15 @@ class TestStorage(OnDisk):
             folder.chmod(0o755)
 
 
+def test_all_rows_has_none_of_an_older_protocol(reopen, opened, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(studies, "PROTOCOL", studies.PROTOCOL - 1)
+        measure(reopen(), {STOCK: 1.0, PAD: 9.0})
+    measure(reopen(), {STOCK: 1.0, PAD: 2.0})
+    assert [each.speedup for each in all_rows(opened())] == [1.0, 2.0]
+    assert [each.speedup for each in studies.of_older_protocols(opened())] == [1.0, 9.0]
+
+
 def test_all_rows_has_none_of_a_recording(reopen, opened):
     """One session, no play-off, nothing of what calls cost: it would change the table that a sweep gave."""
     measure(reopen(), {STOCK: 1.0, PAD: 2.0})
