@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Optional
 
 import typer
 
-from ..errors import OK, REGRESSION, WRONG, UsageError, unknown
+from ..errors import FAILED, OK, REGRESSION, WRONG, UsageError, unknown
 from .measuring import measuring
 from .output import JSON, emit, next_step, note
 
 if TYPE_CHECKING:
+    from ..kernels import Route
+    from ..problem import Problem
     from ..search.bench import Bench, Line
     from ..search.measure import Effort
 
@@ -65,15 +67,20 @@ def register(app: typer.Typer) -> None:
             print(_render(done, format))
         if done.noise > NOISY:
             note(f"warning: stock was {done.noise:.0%} from itself; the machine was busy and these numbers say little")
+        for line in done.failed:
+            note(f"failed here and ran on stock: {line.label} by {line.route}: see the warning above")
         if done.wrong:
             for line in done.wrong:
                 note(_wrong(line, kind))
         elif not any(line.routed for line in done.lines):
             note("no route but stock is in use: both sides ran the same code")
-            next_step("autotune sweep && autotune export")
+            named = {"--workload": workload or [], "--problem": problem or []}
+            asked = [f"{option} {each!r}" for option, values in named.items() for each in values]
+            next_step(" ".join(["autotune sweep", *asked, "&& autotune export"]))
         else:
             next_step("autotune explain 'PROBLEM' says why a route was chosen")
-        raise typer.Exit(WRONG if done.wrong else REGRESSION if fail_on_regression and done.regressions else OK)
+        slower = REGRESSION if fail_on_regression and done.regressions else OK
+        raise typer.Exit(WRONG if done.wrong else FAILED if done.failed else slower)
 
 
 def _wrong(line: Line, kind: str) -> str:
@@ -82,7 +89,7 @@ def _wrong(line: Line, kind: str) -> str:
     from ..kernels import STOCK
     from ..search.bench import UNCOMPARABLE
 
-    how = f"{line.apart:.2g} from stock's result, relative to its norm"
+    how = f"{line.apart:.2g} from stock's result, relative to its norm, and {line.stray:.2g} in an element"
     if line.apart >= UNCOMPARABLE:
         how = "not finite, or of another shape or dtype than stock's"
     named = dict.fromkeys(route.split()[0] for route in line.route.split(" + "))
@@ -126,6 +133,7 @@ def _run(
     from .. import chips, machine
     from ..devices import clock
     from ..devices.chain import ChainSession
+    from ..kernels import STOCK
     from ..routing import switch
     from ..routing.router import ROUTERS, disabled
     from ..search import bench, workloads
@@ -141,11 +149,16 @@ def _run(
     names = workloads_ if workloads_ or problems else ["quick" if kind == "cpu" else "small-batch"]
     chosen = chosen_problems(names, problems, ops, kind, quick=False)
     chains = bench.chains_of([workloads.load(name) for name in names], chosen, ms, ops)
+
+    def route_of(product: Problem) -> Route:
+        taken = ROUTERS.of(kind).call(product)
+        return STOCK if ROUTERS.failed(taken.problem.family, taken.route) else taken.route
+
     with measuring(kind, force):
         note(f"stock against routed, products and chains: {len(chains)}")
         lines, noise = bench.measure(
             chains,
-            lambda product: ROUTERS.of(kind).call(product).route,
+            route_of,
             lambda chain: ChainSession(chain.products, cache, load),
             effort,
             lambda line: note(f"{line.label}: {line.speedup:.2f}x"),

@@ -13,7 +13,7 @@ from ..problem import Problem
 from ..routing.decision import Decision, Reason, answer, decide, of_call, other_layout
 from ..routing.neighbours import Neighbour, class_of
 from ..routing.table import Header, Row, Table
-from ..search.measured import LEAST_ROUNDS
+from ..search.measured import LEAST_ROUNDS, bar
 from ..search.results import OK, PRUNED, Result, read
 from . import tables
 
@@ -93,10 +93,12 @@ def _short(row: Row, table: Table) -> str:
     """What a rival that stock was kept against lacked, as far as its row tells."""
     if row.samples < LEAST_ROUNDS:
         return "was in no play-off"
-    if row.low <= 1 + table.header.margin:
-        return f"does not clear {tables.per_cent(table.header.margin)}"
-    cost = "" if table.header.gpu_bound else ", or it saves the GPU less than it costs the CPU (host_us in the CSV)"
-    return f"does not clear the noise of that problem and of its sessions{cost}"
+    header = table.header
+    if row.low <= bar(header.margin, header.sessions):
+        return f"does not clear {tables.per_cent(bar(header.margin, header.sessions) - 1)}"
+    on_cpu = header.gpu_bound or header.chip.backend == "cpu"
+    cost = "" if on_cpu else ", or it saves the GPU less than it costs the CPU"
+    return f"does not clear that problem's own noise, or not in both sessions{cost}"
 
 
 def _alone(table: Table, problem: Problem) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..kernels import STOCK
-from ..search.measured import noise_of
+from ..search.measured import bar, noise_of, saved_us
 from ..search.results import PRUNED, Result
 from . import tables
 from .explain import Explanation, Measured
@@ -138,8 +138,15 @@ def _bar(e: Explanation, m: Measured) -> list[str]:
     if e.header is None or stock is None:
         return []
     noise, margin = noise_of(stock), e.header.margin
-    bar = tables.per_cent(max(noise, margin))
-    return [f"Stock was up to {tables.per_cent(noise)} from itself: a speedup's lower bound has to clear {bar} here."]
+    high = tables.per_cent(bar(max(noise, margin), e.header.sessions) - 1)
+    said = [f"Stock was up to {tables.per_cent(noise)} from itself: a speedup's lower bound has to clear {high} here."]
+    floor = max(noise, margin)
+    dear = [row for row in m.results if row.low - 1 > floor and saved_us(row) <= row.host_us]
+    if dear and not e.header.gpu_bound:
+        best = max(dear, key=lambda row: row.speedup)
+        saves, costs = tables.three(saved_us(best)), tables.three(best.host_us)
+        said.append(f"{best.route} saves the GPU {saves} us a call and costs the CPU {costs} us more: not taken.")
+    return said
 
 
 def _against(time_us: float, taken: Result, speedup: float) -> str:

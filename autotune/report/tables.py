@@ -17,6 +17,7 @@ from ..routing.neighbours import LIMIT, Bound
 from ..routing.router import Router, Verdict
 from ..routing.table import ChipKey, Header, Row, Table
 from ..search.generalize import LEAST_SHAPES
+from ..search.measured import bar
 from ..search.stats import NONE, Interval
 
 BOUNDLESS = 1e6
@@ -229,13 +230,15 @@ def facts(header: Header, rows: Sequence[Row]) -> dict[str, str]:
     """Where the numbers come from, in words and by label; empty where nothing is said of it."""
     versions, systems = (list_of(sorted({getattr(row, name) for row in rows})) for name in ("mlx", "os"))
     dates = sorted({row.date for row in rows})
+    also = "or its problem's noise if that is more"
+    also += f", and {per_cent(bar(0.0, header.sessions) - 1)} for what sessions differ by" if header.sessions else ""
     days = f", {dates[0]}" + (f" to {dates[-1]}" if len(dates) > 1 else "") if dates else ""
     return {
         "chip": f"{header.chip.id}: {device(header.chip)}",
         "numbers": f"{_SOURCES[header.source]}{days}",
         "MLX": f"{versions} on {systems}" if rows else "",
         "load": _LOADS.get(header.load, header.load),
-        "margin": f"{per_cent(header.margin)}: what a gain's lower bound has to clear, and its problem's noise if more",
+        "margin": f"{per_cent(header.margin)}: what a gain's lower bound has to clear, {also}",
         "noise": f"{per_cent(header.noise)}: how far stock was from itself (the median; explain has each problem's)",
     }
 

@@ -53,7 +53,8 @@ class Header:
     least speedup minus one that a route had to clear. ``workloads`` names those that were covered when the table was
     exported: ``autotune check`` holds the table to them. ``neighbours`` says for each class of shapes how far its tuned
     shapes speak for others; None in a table that was exported before there was such a rule. ``gpu_bound`` says that
-    routes were chosen for programs that wait for the device alone.
+    routes were chosen for programs that wait for the device alone. ``sessions`` is what one session differed from the
+    next by, as the standard deviation of a speedup's log; 0 where that was not told.
     """
 
     chip: ChipKey
@@ -65,6 +66,7 @@ class Header:
     workloads: tuple[str, ...] = ()
     neighbours: Optional[tuple[Bound, ...]] = None
     gpu_bound: bool = False
+    sessions: float = 0.0
 
     def bound(self, class_: str) -> Bound | None:
         """The class's bound, None where nothing was fitted."""
@@ -73,8 +75,9 @@ class Header:
     def as_json(self) -> dict[str, Any]:
         raw = asdict(self)
         del raw["neighbours"]
-        if not self.gpu_bound:
-            del raw["gpu_bound"]
+        for name in ("gpu_bound", "sessions"):
+            if not raw[name]:
+                del raw[name]
         return raw if self.neighbours is None else {**raw, "neighbours": [each.as_json() for each in self.neighbours]}
 
 
@@ -354,6 +357,7 @@ def _header(raw: dict[str, Any], path: Path) -> Header:
             tuple(raw["workloads"]),
             tuple(Bound.from_json(each) for each in raw["neighbours"]) if "neighbours" in raw else None,
             bool(raw.get("gpu_bound", False)),
+            float(raw.get("sessions", 0.0)),
         )
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise TableError(f"{path}: malformed header ({error})", "export the table again") from None

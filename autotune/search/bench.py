@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from ..devices.base import Session
+from ..devices.base import Accuracy, Session
 from ..devices.chain import ROUTED
 from ..errors import UsageError
 from ..kernels import STOCK, Route
@@ -22,6 +22,10 @@ UNCOMPARABLE = 1e9
 JSON can say."""
 OWN_NOISE = 5
 """Chains from which the noise floor is taken at least, if there are so many: of one or two, it would be their luck."""
+STRAY = 1.0
+"""Distance of a single element from stock's, over the root mean square of stock's, beyond which it is another result: a
+column that is forgotten is a small part of the norm of many."""
+SAME_CODE = Accuracy(0.0, 0.0, 0.0)
 SLOWER, SAME, FASTER = "slower", "same", "faster"
 
 
@@ -43,6 +47,8 @@ class Line:
     low: float
     high: float
     apart: float
+    stray: float = 0.0
+    failed: bool = False
 
     @property
     def verdict(self) -> str:
@@ -77,7 +83,12 @@ class Bench:
     @property
     def wrong(self) -> list[Line]:
         """Lines whose routed result is another one than stock's."""
-        return [line for line in self.lines if line.apart > APART]
+        return [line for line in self.lines if line.apart > APART or line.stray > STRAY]
+
+    @property
+    def failed(self) -> list[Line]:
+        """Lines whose route failed here, so that stock ran in its place."""
+        return [line for line in self.lines if line.failed]
 
     @property
     def gains(self) -> list[Line]:
@@ -120,7 +131,7 @@ def measure(
     Results come first: a routed chain is held against stock's on the same inputs. A chain that the table leaves to
     stock is timed against itself, which is what the noise floor is taken from; where these are few, stock is timed
     against itself at some of the others too (see :class:`Bench`), at the cost of as many rounds again. Raises what
-    ``open_session`` and its sessions raise.
+    ``open_session`` and its sessions raise. ``routes_of`` says stock once a route has failed in this process.
     """
     lines, noises = [], []
     routes = [[routes_of(product) for product in chain.products] for chain in chains]
@@ -128,12 +139,13 @@ def measure(
     besides = _spread(routed, OWN_NOISE - (len(chains) - len(routed)))
     for place, chain in enumerate(chains):
         session = open_session(chain)
-        apart = session.check(ROUTED).apart if place in routed else 0.0
+        seen = session.check(ROUTED) if place in routed else SAME_CODE
         meter = Meter(session, effort)
         comparison = meter.compare(ROUTED if place in routed else STOCK)
         meter.settle(comparison)
         before, after = median(comparison.stock), median(comparison.times)
-        lines.append(line(chain.label, routes[place], before, after, comparison.interval, apart))
+        failed = [routes_of(product) for product in chain.products] != routes[place]
+        lines.append(line(chain.label, routes[place], before, after, comparison.interval, seen, failed))
         tell(lines[-1])
         if place in besides:
             comparison = meter.compare(STOCK)
@@ -149,10 +161,20 @@ def _spread(places: Sequence[int], count: int) -> list[int]:
     return [places[(2 * part + 1) * len(places) // (2 * count)] for part in range(count)]
 
 
-def line(label: str, routes: Sequence[Route], before: float, after: float, interval: Interval, apart: float) -> Line:
+def line(
+    label: str,
+    routes: Sequence[Route],
+    before: float,
+    after: float,
+    interval: Interval,
+    seen: Accuracy,
+    failed: bool = False,
+) -> Line:
     """A line from seconds a call and the paired interval, rounded to what a reader needs."""
-    apart = apart if apart < UNCOMPARABLE else UNCOMPARABLE  # what is no number too
-    values = (before * 1e6, after * 1e6, interval.value, interval.low, interval.high, apart)
+    apart, stray = (each if each < UNCOMPARABLE else UNCOMPARABLE for each in (seen.apart, seen.stray))  # no number too
+    values = (before * 1e6, after * 1e6, interval.value, interval.low, interval.high, apart, stray)
+    rounded = [float(f"{value:.4g}") for value in values]
     names = " + ".join(dict.fromkeys(str(route) for route in routes))
     routed = any(route != STOCK for route in routes)
-    return Line(label, names, routed, *[float(f"{value:.4g}") for value in values])
+    us_before, us_after, speedup, low, high, apart, stray = rounded
+    return Line(label, names, routed, us_before, us_after, speedup, low, high, apart, stray, failed)

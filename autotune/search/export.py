@@ -77,7 +77,8 @@ def derive(
     if origin is None:
         raise AutotuneError("there are no results to export", "run: autotune sweep")
     families = by_family(rows)
-    routed = routes(families, incumbent, margin, gpu_bound, luck(rows))
+    sessions = float(f"{luck(rows):.3g}")
+    routed = routes(families, incumbent, margin, gpu_bound, sessions)
     noises = [each.noise for family in families.values() for each in family]
     header = Header(
         origin.key,
@@ -89,6 +90,7 @@ def derive(
         tuple(sorted(workloads)),
         generalize.bounds(families, routed),
         gpu_bound,
+        sessions,
     )
     return Table(header, {str(family): [row.as_json() for row in found] for family, found in routed.items()})
 

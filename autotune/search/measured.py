@@ -51,7 +51,7 @@ class Measured:
         """Routes that are faster than stock beyond the margin and the noise, fastest first; unless ``gpu_bound``, only
         those that save more than their calls cost the program. ``luck`` is that of :func:`luck`: a row's interval is of
         two sessions, whose mean has half of its variance, and knows nothing of it. Its gain has to hold in both."""
-        floor = (1 + max(margin, self.noise)) * math.exp(t95(NORMAL) * luck / math.sqrt(2))
+        floor = bar(max(margin, self.noise), luck)
         found = [
             (route, row)
             for route, row in self.rows.items()
@@ -73,6 +73,11 @@ class Measured:
             if route == held and row.high * (1 + CLEAR) >= best.low and row.speedup >= nearly:
                 return [route]
         return [first, *(route for route, row in rest if row.high >= best.low and row.speedup >= nearly)]
+
+
+def bar(margin: float, luck: float) -> float:
+    """The speedup that a lower bound has to clear: the margin, and what the mean of two sessions differs by."""
+    return (1 + margin) * math.exp(t95(NORMAL) * luck / math.sqrt(2))
 
 
 def luck(rows: Iterable[Result]) -> float:

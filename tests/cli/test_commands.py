@@ -462,7 +462,7 @@ class TestBench:
     @pytest.mark.parametrize(
         ("how", "said"),
         [
-            ("forgets_row", r"is 0\.\d+ from stock's result, relative to its norm"),
+            ("forgets_row", r"is 0\.\d+ from stock's result, relative to its norm, and \d\.\d in an element"),
             ("wrong_shape", "is not finite, or of another shape or dtype than stock's"),
         ],
     )

@@ -46,3 +46,10 @@ def test_half_of_it(session):
 def test_what_cannot_be_compared_is_infinitely_far(session, op):
     last(session, op)
     assert math.isinf(session.check(ROUTED).apart)
+
+
+@pytest.mark.parametrize("column", [0, 5])
+def test_a_column_that_is_forgotten_strays(session, column):
+    """The first one too, which operands for a timing make zero."""
+    last(session, lambda out: mx.where(mx.arange(8) == column, 0, out))
+    assert session.check(ROUTED).stray > 0.3

@@ -25,12 +25,12 @@ QUICK = EFFORTS["quick"]
 class Stand:
     """Benches of chains of one product, with M from 1 up, on a fake device."""
 
-    def __init__(self, count, routed, apart=0.0, restless=()):
+    def __init__(self, count, routed, apart=0.0, restless=(), stray=0.0):
         self.chains = [Chain(str(m), (PROBLEM.with_m(m),)) for m in range(1, count + 1)]
         self.jolt = lambda: 1 + 0.1 * (len(self.device.timed) % 7 == 0)
         self.device = FakeDevice(
             lambda problem, route: (1e-3 if route == STOCK else 5e-4) * (self.jolt() if problem.m in restless else 1),
-            accuracy={"routed": Accuracy(apart, apart, apart)},
+            accuracy={"routed": Accuracy(apart, apart, apart, stray)},
         )
         self.told = []
         self.lines, self.noise = bench.measure(
@@ -130,3 +130,26 @@ class TestChains:
     def test_nothing_left(self):
         with pytest.raises(UsageError, match="no problem is left to measure"):
             self.of([PROBLEM], ops=["quantized_matmul"])
+
+
+def test_one_wrong_element_is_wrong_however_small_a_part_of_all():
+    stand = Stand(2, routed=(1,), apart=0.01, stray=1.1)
+    assert [line.stray for line in stand.lines] == [1.1, 0.0]
+    assert stand.bench.wrong == [stand.lines[0]]
+    assert not Stand(2, routed=(1,), apart=0.01, stray=0.9).bench.wrong
+
+
+def test_a_route_that_fails_is_told_from_one_that_ran():
+    """It is replaced by stock at the check, and what is timed then says nothing of it."""
+    asked = []
+
+    def routes_of(product):
+        asked.append(product.m)
+        return PAD if asked.count(product.m) == 1 else STOCK
+
+    chains = [Chain(str(m), (PROBLEM.with_m(m),)) for m in (1, 2)]
+    device = FakeDevice(lambda problem, route: 1e-3)
+    lines, _ = bench.measure(chains, routes_of, lambda chain: FakeSession(device, PROBLEM), QUICK, lambda line: None)
+    assert [(line.failed, line.route) for line in lines] == [(True, str(PAD))] * 2
+    done = Bench("t", "fake", "0", "os", "2026-01-31", "chained", 0.0, tuple(lines))
+    assert done.failed == lines

@@ -6,6 +6,8 @@ import pytest
 from report.builders import PAD, STOCK, WIDE, problem, timed
 
 from autotune.kernels import Route
+from autotune.routing import table
+from autotune.search.export import derive
 from autotune.search.measured import ENOUGH, Measured, luck
 from autotune.search.results import FAILED
 
@@ -46,6 +48,19 @@ class TestLuck:
         """1.19 is the lower bound; the margin of 3 % times exp(1.96 * luck / sqrt(2)) has to lie below it."""
         assert bool(measured().eligible(0.03, luck=sessions)) == eligible
         assert measured().ties(0.03, luck=sessions) == [Route.parse(PAD) if eligible else Route(STOCK)]
+
+
+def test_a_table_says_what_sessions_differed_by(tmp_path):
+    rows = []
+    for m in range(2, 2 + ENOUGH):
+        quiet = replace(timed(WIDE, m, STOCK, 100, 100), speedup=1.0, low=0.999, high=1.001)
+        rows += [quiet, replace(timed(WIDE, m, PAD, 50, 100), speedup=1.2, low=1.19, high=1.21, between=0.1)]
+    derived = derive(rows)
+    assert derived.header.sessions == pytest.approx(1.4826 * 0.1 / math.sqrt(2), rel=1e-2)
+    assert {row.route for row in derived.rows(WIDE)} == {Route(STOCK)}
+    table.save(derived, tmp_path / "t.json")
+    assert table.load(tmp_path / "t.json").header == derived.header
+    assert "sessions" not in derive([replace(row, between=0.0) for row in rows]).header.as_json()
 
 
 @pytest.mark.parametrize(("between", "eligible"), [(0.0, True), (0.3, True), (0.31, False), (-0.31, False)])

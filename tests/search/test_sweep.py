@@ -189,6 +189,19 @@ class TestFinding:
         routes = {str(row.route) for family in lab.table().families for row in lab.table().rows(family)}
         assert routes == {"stock"}
 
+    def test_what_made_a_finalist_does_not_count_in_its_number(self, lab, monkeypatch):
+        """A route that was twice as fast while it was screened, and no faster in the play-off."""
+        settle, settled = sweep_module.Meter.settle, []
+
+        def play(meter, comparison, rounds=0):
+            settled.append(str(comparison.route))
+            settle(meter, comparison, rounds)
+
+        monkeypatch.setattr(sweep_module.Meter, "settle", play)
+        lucky = lambda problem, route: 5e-4 if str(route) == PAD and PAD not in settled else 1e-3  # noqa: E731
+        lab.sweep(device=FakeDevice(lucky))
+        assert (lab.rows()[PAD].rounds, lab.rows()[PAD].speedup) == (QUICK.final, pytest.approx(1.0))
+
     def test_a_gain_has_to_hold_for_other_inputs_too(self, lab):
         """Rounds of one session share its luck: a route that is lucky in the first one alone is no winner."""
 
