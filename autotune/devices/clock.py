@@ -159,7 +159,8 @@ def _nanoseconds(stamp: mx.array) -> int:
 
 @cache
 def _stamps() -> Callable[[], mx.array]:
-    """Stamps for this process; MLX compiles their kernel at the first one."""
+    """Stamps for this process, of which one is taken: MLX compiles their kernel then. Raises RuntimeError where that
+    fails."""
     kernel: Any = mx.fast.cuda_kernel("autotune_stamp", ["nothing"], ["nanoseconds"], STAMP)
     nothing = mx.zeros((1,))
 
@@ -173,4 +174,8 @@ def _stamps() -> Callable[[], mx.array]:
         )[0]
         return taken
 
+    try:
+        mx.eval(stamp())
+    except Exception as error:
+        raise RuntimeError(f"the GPU's clock cannot be read ({error}); {OFF}=0 times without it") from error
     return stamp

@@ -189,6 +189,12 @@ def test_the_clock_for_a_device(kind, cuda, asked, found, monkeypatch):
     assert isinstance(clock.here(), found)
 
 
+def test_a_clock_that_cannot_be_read_says_how_to_do_without(monkeypatch):
+    monkeypatch.setattr(mx.fast, "cuda_kernel", lambda *_: lambda **_: 1 / 0)
+    with pytest.raises(RuntimeError, match=r"clock cannot be read .*; AUTOTUNE_GATES=0 times without it"):
+        clock._stamps()
+
+
 @pytest.mark.parametrize(
     ("backend", "asked", "name"),
     [("cuda", "", "gated"), ("cuda", "0", "plain"), ("metal", "", "plain"), ("cpu", "1", "plain")],
