@@ -3,11 +3,15 @@
 
 TABLE and RECORD are paths or empty; QUIET is empty where a line at the end is to say what was routed. Routing is on
 before anything of the program is imported, so that what it takes out of ``mlx.core`` is what ``enable`` put there.
+
+The program has a ``__main__`` of its own, which stays until the process ends: threads that it leaves behind, children
+that they spawn and functions of ``atexit`` look into it after its main module has come to its end.
 """
 
 from __future__ import annotations
 
 import atexit
+import builtins
 import contextlib
 import os
 import runpy
@@ -16,7 +20,9 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Any, Optional
 
 from ..errors import AutotuneError
@@ -33,37 +39,80 @@ def main() -> None:
         except AutotuneError as error:
             print(f"autotune: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
-    recording = _Recording(Path(record), program) if record else None
-    end = _once(lambda: _end(recording, record, program, bool(quiet)))
+    recording = _Recording(record, program, bool(quiet)) if record else None
     # First in is last out: what the program has registered, and threads that it leaves behind, may still compute.
-    atexit.register(end)
+    atexit.register(_once(lambda: _end(recording, program, bool(quiet))))
     if recording is not None:
         recording.recorder.start()
-        _before_sigterm(end)
+        _before_signals(recording)
     switch.enable(rules=False)
     sys.argv = [program, *arguments]
-    if program.endswith(".py"):
+    sys.modules["__main__"] = own = ModuleType("__main__")
+    # The interpreter's own __main__ has the module here; exec by itself would put the module's dict.
+    own.__dict__["__builtins__"] = builtins
+    if not program.endswith(".py"):
+        # What the interpreter's -m itself calls. runpy.run_module takes its __main__ away again when the module ends.
+        runpy._run_module_as_main(program)  # type: ignore[attr-defined]
+        return
+    if not getattr(sys.flags, "safe_path", False):  # Python 3.11 has it, and then no entry of ours comes first
         sys.path[0] = os.path.dirname(os.path.abspath(program))
-        runpy.run_path(program, run_name="__main__")
-    else:
-        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    exec(_code(program, own), own.__dict__)
+
+
+def _code(program: str, own: ModuleType) -> CodeType:
+    """The code of this file, for the module that is given what the interpreter gives a file's ``__main__``."""
+    path = os.path.abspath(program)
+    own.__file__ = path
+    own.__loader__ = loader = SourceFileLoader("__main__", path)
+    own.__dict__["__cached__"] = None
+    return compile(loader.get_data(path), path, "exec", dont_inherit=True)
 
 
 class _Recording:
     """A recorder and the file that its products go to."""
 
-    def __init__(self, path: Path, program: str) -> None:
-        # Loaded now and not at the end, when the program may have changed what is found.
+    def __init__(self, record: str, program: str, quiet: bool) -> None:
+        # Loaded now and not at the end, when the program may have changed what is found. An import at the end would
+        # also cost a program that Ctrl-C ends its exit status: CPython forgets the signal as soon as code is made from
+        # text, which namedtuple and dataclass do.
         from ..routing.recording import Recorder
         from ..search import workload_file
 
         self._file = workload_file
-        self._path = path.resolve()
+        self.record = record
+        self._path = Path(record).resolve()
         self._description = f"Products of {program}, recorded by autotune run --record-shapes."
+        self._quiet = quiet
+        self._saving = False
+        self._ended_by: Optional[int] = None
         self.recorder = Recorder()
 
-    def save(self) -> str:
-        """Adds the products to the file, and says how many are new. Raises :class:`AutotuneError`."""
+    def save(self) -> None:
+        """Adds the products to the file and says how many are new. No error leaves it."""
+        self._saving = True
+        try:
+            said = self._added()
+            if not self._quiet:
+                _say(f"{self.record}: {said}{_left_out(self.recorder.outside.copy())}")
+        except AutotuneError as error:
+            _say(f"{error}; {self._saved_elsewhere()}")
+        finally:
+            self._saving = False
+            if self._ended_by is not None:
+                _die(self._ended_by)
+
+    def end(self, number: int) -> None:
+        """Saves and ends the process by this signal. One that comes while the file is written waits for that: the
+        file is locked, and a second save would wait for the first, which it keeps from going on."""
+        if self._saving:
+            self._ended_by = number
+            return
+        try:
+            self.save()
+        finally:
+            _die(number)
+
+    def _added(self) -> str:
         calls: Counter[Problem] = Counter()
         for (problem, _), number in self.recorder.calls.copy().items():
             calls[problem] += number
@@ -72,29 +121,40 @@ class _Recording:
         added = self._file.add(self._path, calls, self._description)
         return f"{len(calls)} products recorded, {added} of them new in the file"
 
-    def saved_elsewhere(self) -> str:
+    def _saved_elsewhere(self) -> str:
         """Saves to a new file beside the one that has become no workload since the program began; says where."""
         self._path = self._path.with_name(f"{self._path.stem}-{os.getpid()}.yaml")
         try:
-            self.save()
+            self._added()
         except AutotuneError:
             return "what was recorded is lost"
         return f"what was recorded is in {self._path}"
 
 
-def _before_sigterm(end: Callable[[], None]) -> None:
-    """SIGTERM, which is how servers are ended, would skip what is left to do: it waits for that, unless the program
-    takes SIGTERM itself."""
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+"""How servers, and programs whose terminal closes, are ended."""
+
+
+def _before_signals(recording: _Recording) -> None:
+    """These signals would skip what is left to do: they wait until the file is saved, unless the program takes them
+    itself or they are ignored (nohup). Nothing is said of what was routed: the signal may have come in the midst of a
+    look-up, which holds the router's lock."""
+    process = os.getpid()
 
     def ended(number: int, frame: Any) -> None:
-        try:
-            end()
-        finally:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+        if os.getpid() == process:
+            recording.end(number)
+        else:
+            _die(number)
 
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, ended)
+    for number in _SIGNALS:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, ended)
+
+
+def _die(number: int) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _once(end: Callable[[], None]) -> Callable[[], None]:
@@ -108,20 +168,16 @@ def _once(end: Callable[[], None]) -> Callable[[], None]:
     return in_this_process
 
 
-def _end(recording: Optional[_Recording], record: str, program: str, quiet: bool) -> None:
+def _end(recording: Optional[_Recording], program: str, quiet: bool) -> None:
     """Saves what was recorded and says what was routed. The program's exit code is settled, and no error changes it."""
     if recording is not None:
-        try:
-            said = recording.save()
-            if not quiet:
-                _say(f"{record}: {said}{_left_out(recording.recorder.outside.copy())}")
-        except AutotuneError as error:
-            _say(f"{error}; {recording.saved_elsewhere()}")
+        recording.save()
     if not quiet:
-        _say(_covered(recording, record, program))
+        _say(_covered(recording, program))
 
 
-def _covered(recording: Optional[_Recording], record: str, program: str) -> str:
+def _covered(recording: Optional[_Recording], program: str) -> str:
+    record = recording.record if recording is not None else ""
     if disabled():
         return "nothing was routed, since AUTOTUNE_DISABLE is set"
     found = coverage.coverage()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -43,6 +45,69 @@ def test_a_file_or_a_module_is_the_main_program_with_its_own_arguments(name, run
     (tmp_path / "program.py").write_text(PROGRAM)
     ended = run(name, "--table", "x", "-h")
     assert (ended.returncode, ended.stdout) == (0, "__main__ ['--table', 'x', '-h'] True True\n")
+
+
+THE_SAME = """
+import sys
+main = sys.modules["__main__"]
+told = {key: vars(main)[key] for key in ("__name__", "__doc__", "__package__", "__file__", "__cached__")}
+print(told, type(__builtins__), type(__loader__), __spec__ and __spec__.name, sys.argv[0], sys.path[0])
+print(main.__dict__ is globals(), sorted(set(globals()) - {"__annotations__"}))
+x: not_evaluated_if_postponed = 1 if sys.argv[1:] else 2
+"""
+
+
+@pytest.mark.parametrize(("name", "plain"), [("folder/program.py", ()), ("folder.program", ("-m",))])
+def test_its_main_module_and_its_errors_are_what_python_makes_of_it(name, plain, run, tmp_path):
+    """Nothing of this package's own source is left in it either: annotations are evaluated."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "program.py").write_text('"""What it is."""\n' + THE_SAME)
+    ended = run("--quiet", name)
+    python = subprocess.run([sys.executable, *plain, name], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (ended.stdout, ended.returncode) == (python.stdout, python.returncode) != ("", 0)
+    assert "NameError: name 'not_evaluated_if_postponed'" in ended.stderr
+    assert ended.stderr.splitlines()[-3:] == python.stderr.splitlines()[-3:]
+
+
+@pytest.mark.parametrize("name", ["program.py", "program"])
+def test_its_main_module_is_there_to_the_end(name, run, tmp_path):
+    """For threads that outlive it, their children and functions of ``atexit``."""
+    (tmp_path / "program.py").write_text(
+        "import atexit, multiprocessing, pickle, sys, threading\n"
+        "class Mine:\n    pass\n"
+        "def told(queue, it):\n    queue.put(type(it).__qualname__)\n"
+        "def late():\n"
+        "    threading.main_thread().join()\n"
+        "    spawn = multiprocessing.get_context('spawn')\n"
+        "    queue = spawn.SimpleQueue()\n"
+        "    child = spawn.Process(target=told, args=(queue, pickle.loads(pickle.dumps(Mine()))))\n"
+        "    child.start()\n"
+        "    child.join()\n"
+        "    print(child.exitcode, child.exitcode or queue.get())\n"
+        "if __name__ == '__main__':\n"
+        "    threading.Thread(target=late).start()\n"
+        "    atexit.register(lambda: print(sys.modules['__main__'].Mine is Mine))\n"
+    )
+    ended = run("--quiet", name)
+    assert (ended.returncode, ended.stdout) == (0, "0 Mine\nTrue\n"), ended.stderr
+
+
+def test_a_module_that_a_package_has_not_is_one_line(run):
+    ended = run("--quiet", "email.nobody")
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].endswith(": No module named email.nobody")
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.11 has it")
+def test_a_safe_path_keeps_its_first_entry(run, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "helper.py").write_text("")
+    (tmp_path / "program.py").write_text("import helper, sys\nprint(sys.path[0])")
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "mine"), os.environ.get("PYTHONPATH", ".")]))
+    ended = run("program.py")
+    assert (ended.returncode, ended.stdout) == (0, f"{tmp_path / 'mine'}\n"), ended.stderr
 
 
 def test_a_table_comes_first(run, tmp_path, write_table):
@@ -224,16 +289,15 @@ class TestRecording:
             ("", 0),
             ("raise SystemExit(7)", 7),
             ("1 / 0", 1),
-            ("import os, signal; os.kill(os.getpid(), signal.SIGINT)\nfor _ in range(10**8): pass", None),
-            ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)\nfor _ in range(10**8): pass", -15),
+            ("import os, signal; os.kill(os.getpid(), signal.SIGINT)\nfor _ in range(10**8): pass", -2),
             ("import os; os.chdir('/')", 0),
         ],
-        ids=["ends", "exits", "raises", "interrupted", "terminated", "goes-elsewhere"],
+        ids=["ends", "exits", "raises", "interrupted", "goes-elsewhere"],
     )
     def test_however_the_program_ends(self, last, code, run, tmp_path):
         (tmp_path / "program.py").write_text(PRODUCTS + last)
         ended = run("--record-shapes", "shapes.yaml", "program.py")
-        assert ended.returncode == code or (code is None and "KeyboardInterrupt" in ended.stderr), ended.stderr
+        assert ended.returncode == code, ended.stderr
         assert texts(tmp_path / "shapes.yaml") == at(1, 2, 3, 9)
         assert "# calls: 1 at M=1, 1 at M=2, 2 at M=3, 1 at M=9\n" in (tmp_path / "shapes.yaml").read_text()
         assert ended.stderr.endswith(
@@ -242,6 +306,42 @@ class TestRecording:
             "autotune: 4 different products: 0 routed, 0 on stock as the table says, 4 in no table; to tune them: "
             "autotune sweep --workload shapes.yaml && autotune export\n"
         )
+
+    @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+    def test_a_signal_in_the_midst_of_a_look_up(self, name, run, tmp_path):
+        """The file is saved, and nobody waits for the router's lock, which the look-up holds."""
+        (tmp_path / "program.py").write_text(
+            PRODUCTS + "import os, signal\nfrom autotune.routing.router import ROUTERS\nrouter = ROUTERS.of('cpu')\n"
+            "router._answer.cache_clear()\n"
+            f"with router._lock:\n    os.kill(os.getpid(), signal.{name})\n    for _ in range(10**8): pass\n"
+        )
+        ended = run("--record-shapes", "shapes.yaml", "program.py")
+        assert ended.returncode == -getattr(signal, name), ended.stderr
+        assert texts(tmp_path / "shapes.yaml") == at(1, 2, 3, 9)
+        assert ended.stderr.endswith(
+            "autotune: shapes.yaml: 4 products recorded, 4 of them new in the file; 1 call cannot be in a workload "
+            "(1 of vectors)\n"
+        )
+
+    def test_a_signal_in_the_midst_of_saving_waits_for_it(self, run, tmp_path):
+        (tmp_path / "program.py").write_text(
+            PRODUCTS + "import os, signal\nfrom autotune.search import workload_file\nput = workload_file._put\n"
+            "def terminated(path, text):\n    os.kill(os.getpid(), signal.SIGTERM)\n    put(path, text)\n"
+            "workload_file._put, workload_file._PATIENCE = terminated, 0\n"
+        )
+        ended = run("--record-shapes", "shapes.yaml", "program.py")
+        assert ended.returncode == -signal.SIGTERM, ended.stderr
+        assert texts(tmp_path / "shapes.yaml") == at(1, 2, 3, 9)
+        assert [each.name for each in tmp_path.glob("*.yaml")] == ["shapes.yaml"]
+
+    def test_a_signal_that_is_ignored_stays_so(self, run, tmp_path):
+        (tmp_path / "program.py").write_text(PRODUCTS + "import os, signal\nos.kill(os.getpid(), signal.SIGHUP)\n")
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            ended = run("--record-shapes", "shapes.yaml", "program.py")
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        assert ended.returncode == 0
 
     def test_nothing_to_record(self, run, tmp_path):
         (tmp_path / "program.py").write_text("")

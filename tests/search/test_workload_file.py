@@ -1,5 +1,9 @@
 """Problems added to files: what is new comes in, and what people wrote stays."""
 
+import fcntl
+import subprocess
+import sys
+
 import pytest
 
 from autotune.errors import AutotuneError, UsageError
@@ -61,9 +65,13 @@ class TestNew:
         assert added(file) == 0
         assert not file.exists()
 
-    def test_a_program_of_any_name(self, file):
-        workload_file.add(file, calls(*OTHERS), 'a: "b" # c\n')
-        assert workloads.load(str(file)).description == 'a: "b" # c\n'
+    @pytest.mark.parametrize(
+        "name", ['a: "b" # c\n', "a\\b\t\x7f\x85\u2028\ufffe", "größe 😀", "\udcff \U0001f600 \U0010ffff"]
+    )
+    def test_a_program_of_any_name(self, name, file):
+        workload_file.add(file, calls(*OTHERS), name)
+        assert workloads.load(str(file)).description == name
+        assert "😀" not in name or "😀" in file.read_text("utf-8")
 
 
 WRITTEN = """\
@@ -155,13 +163,121 @@ class TestThere:
         added(file, OTHERS[0])
         text = file.read_text()
 
-        def full(path, make):
+        def full(old, new):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("autotune.paths.put_whole", full)
+        monkeypatch.setattr("os.replace", full)
         with pytest.raises(AutotuneError, match="No space left"):
             added(file, OTHERS[1])
         assert file.read_text() == text
+        assert list(file.parent.iterdir()) == [file]
+
+    def test_line_endings_and_mode_stay(self, file):
+        before = f"# My own.\nname: mine\n{AS_LIST}# the end".replace("\n", "\r\n")
+        file.write_bytes(before.encode())
+        file.chmod(0o664)
+        added(file, OTHERS[0])
+        after = file.read_bytes().decode()
+        assert after.startswith(before.removesuffix("# the end"))
+        assert after.endswith("\r\n# the end")
+        assert after.count("\n") == after.count("\r\n") > before.count("\n")
+        assert file.stat().st_mode & 0o777 == 0o664
+
+    def test_line_endings_stay_in_what_is_written_anew(self, file):
+        file.write_bytes(f"name: mine\r\ngroups: [{{{GROUP}}}]\r\n".encode())
+        added(file, OTHERS[0])
+        after = file.read_bytes().decode()
+        assert after.count("\n") == after.count("\r\n") > 2
+
+    @pytest.mark.parametrize(
+        "last",
+        [
+            "      *s  # of the last\n",
+            " *s\n",
+            "\n    - *one  # again\n    - {n: 8, k: 8}\n",
+            "\n    - {n: 8, k: 8}\n    - *one  # again\n",
+        ],
+    )
+    def test_a_last_group_that_ends_in_an_alias(self, last, file):
+        text = (
+            "name: mine\ngroups:\n"
+            "  - op: matmul\n    dtype: f32\n    m: [1]\n    shapes: &s\n    - &one {n: 16, k: 64}  # the one\n"
+            f"  - op: matmul\n    dtype: f16\n    m: [2]\n    shapes:{last}"
+        )
+        file.write_text(f"{text}\n# of what follows\ndescription: last\n")
+        before = set(workloads.load(str(file)).problems)
+        added(file, OTHERS[0])
+        new = file.read_text()
+        assert new.startswith(text + "  - op: matmul\n")
+        assert new.endswith("\n\n# of what follows\ndescription: last\n")
+        assert set(workloads.load(str(file)).problems) == {*before, *problems(OTHERS[0])}
+
+
+IN_STEPS = """
+import sys, types
+from pathlib import Path
+from autotune.problem import Problem
+from autotune.search import workload_file
+def step(said):
+    print(said, flush=True)
+    sys.stdin.readline()
+put = workload_file._put
+workload_file._put = lambda path, text: (step("has read"), put(path, text))
+workload_file.time = types.SimpleNamespace(sleep=lambda seconds: step("waits"), monotonic=lambda: 0)
+workload_file.add(Path(sys.argv[1]), {Problem.parse(sys.argv[2]): 1}, "")
+"""
+
+
+class TestTwoAtOnce:
+    def adding(self, file, text):
+        """A process that adds the problem, and goes on by one step for each line that it is given."""
+        words = [sys.executable, "-c", IN_STEPS, str(file), text]
+        return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    @pytest.mark.parametrize("there", [True, False])
+    def test_nothing_is_lost(self, there, file):
+        if there:
+            added(file, OTHERS[2])
+        with self.adding(file, OTHERS[0]) as one, self.adding(file, OTHERS[1]) as other:
+            said = {each.stdout.readline().strip(): each for each in (one, other)}
+            said.get("has read", one).communicate("\n", timeout=60)
+            said.get("waits", other).communicate("\n\n", timeout=60)
+        assert set(said) == {"has read", "waits"}
+        assert set(workloads.load(str(file)).problems) == set(problems(*OTHERS[: 2 + there]))
+        assert list(file.parent.iterdir()) == [file]
+
+    def test_who_never_ends_is_not_waited_for_without_end(self, file, monkeypatch):
+        monkeypatch.setattr(workload_file, "_PATIENCE", 0)
+        with workload_file._locked(file), pytest.raises(AutotuneError, match="another process keeps"):
+            added(file, OTHERS[0])
+        assert added(file, OTHERS[0]) == 1
+
+    def test_a_lock_that_has_gone_with_its_holder_is_none(self, file, monkeypatch):
+        """Who has opened it before it went would share the file with who opens it anew."""
+        lock, locking, gone = file.with_name(".mine.yaml.lock"), fcntl.flock, []
+
+        def late(opened, how):
+            if not gone:
+                gone.append(lock.unlink())
+            locking(opened, how)
+
+        monkeypatch.setattr("fcntl.flock", late)
+        monkeypatch.setattr(workload_file.time, "sleep", lambda seconds: None)
+        with workload_file._locked(file):
+            assert lock.exists()
+
+    def test_a_file_system_without_locks_does_without(self, file, monkeypatch):
+        def none(opened, how):
+            raise OSError(95, "Operation not supported")
+
+        monkeypatch.setattr("fcntl.flock", none)
+        assert added(file, OTHERS[0]) == 1
+        assert list(file.parent.iterdir()) == [file]
+
+    def test_what_a_killed_process_left_is_no_lock(self, file):
+        file.with_name(".mine.yaml.lock").write_text("")
+        assert added(file, OTHERS[0]) == 1
+        assert list(file.parent.iterdir()) == [file]
 
 
 class TestDemand:
