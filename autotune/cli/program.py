@@ -41,7 +41,8 @@ def main() -> None:
             sys.exit(error.exit_code)
     recording = _Recording(record, program, bool(quiet)) if record else None
     # First in is last out: what the program has registered, and threads that it leaves behind, may still compute.
-    atexit.register(_once(lambda: _end(recording, program, bool(quiet))))
+    command = shlex.join([program, *arguments])
+    atexit.register(_once(lambda: _end(recording, command, bool(quiet))))
     if recording is not None:
         recording.recorder.start()
         _before_signals(recording)
@@ -119,7 +120,7 @@ class _Recording:
         if not calls:
             return "there was no product to record"
         added = self._file.add(self._path, calls, self._description)
-        return f"{len(calls)} products recorded, {added} of them new in the file"
+        return f"{len(calls)} product{'' if len(calls) == 1 else 's'} recorded, {added} new in the file"
 
     def _saved_elsewhere(self) -> str:
         """Saves to a new file beside the one that has become no workload since the program began; says where."""
@@ -176,19 +177,20 @@ def _end(recording: Optional[_Recording], program: str, quiet: bool) -> None:
         _say(_covered(recording, program))
 
 
-def _covered(recording: Optional[_Recording], program: str) -> str:
+def _covered(recording: Optional[_Recording], command: str) -> str:
     record = recording.record if recording is not None else ""
     if disabled():
         return "nothing was routed, since AUTOTUNE_DISABLE is set"
     found = coverage.coverage()
     if recording is not None:
         found = coverage.of(recording.recorder.calls.copy(), {})
+    if not found.products and not found.outside:
+        return "no product of MLX was computed through it in this process (those of child processes are not counted)"
     if not found.untuned:
         return found.line
     file = shlex.quote(record or "shapes.yaml")
-    dots = " ..." if len(sys.argv) > 1 else ""
-    first = "" if record else f"autotune run --record-shapes {file} {shlex.quote(program)}{dots} && "
-    return f"{found.line}; to tune them: {first}autotune sweep --workload {file} && autotune export"
+    first = "" if record else f"autotune run --record-shapes {file} {command} && "
+    return f"{found.line}; to tune them: {first}autotune sweep --workload {file} --budget 20m && autotune export"
 
 
 def _left_out(outside: Counter[str]) -> str:

@@ -227,9 +227,13 @@ class TestTheLineAtTheEnd:
         (tmp_path / "program.py").write_text(PRODUCTS)
         assert run("program.py", "an argument").stderr.splitlines()[-1] == (
             "autotune: 4 different products: 0 routed, 0 on stock as the table says, 4 in no table; not tunable: 1 of "
-            "vectors; to tune them: autotune run --record-shapes shapes.yaml program.py ... && autotune sweep "
-            "--workload shapes.yaml && autotune export"
+            "vectors; to tune them: autotune run --record-shapes shapes.yaml program.py 'an argument' && autotune sweep "
+            "--workload shapes.yaml --budget 20m && autotune export"
         )
+
+    def test_without_a_product_it_says_so(self, run, tmp_path):
+        (tmp_path / "program.py").write_text("import mlx.core as mx\n")
+        assert run("program.py").stderr.splitlines()[-1].startswith("autotune: no product of MLX was computed")
 
     def test_with_a_table_each_product_counts_once(self, run, tmp_path, write_table):
         (tmp_path / "program.py").write_text(PRODUCTS)
@@ -301,10 +305,10 @@ class TestRecording:
         assert texts(tmp_path / "shapes.yaml") == at(1, 2, 3, 9)
         assert "# calls: 1 at M=1, 1 at M=2, 2 at M=3, 1 at M=9\n" in (tmp_path / "shapes.yaml").read_text()
         assert ended.stderr.endswith(
-            "autotune: shapes.yaml: 4 products recorded, 4 of them new in the file; 1 call cannot be in a workload "
+            "autotune: shapes.yaml: 4 products recorded, 4 new in the file; 1 call cannot be in a workload "
             "(1 of vectors)\n"
             "autotune: 4 different products: 0 routed, 0 on stock as the table says, 4 in no table; to tune them: "
-            "autotune sweep --workload shapes.yaml && autotune export\n"
+            "autotune sweep --workload shapes.yaml --budget 20m && autotune export\n"
         )
 
     @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
@@ -319,7 +323,7 @@ class TestRecording:
         assert ended.returncode == -getattr(signal, name), ended.stderr
         assert texts(tmp_path / "shapes.yaml") == at(1, 2, 3, 9)
         assert ended.stderr.endswith(
-            "autotune: shapes.yaml: 4 products recorded, 4 of them new in the file; 1 call cannot be in a workload "
+            "autotune: shapes.yaml: 4 products recorded, 4 new in the file; 1 call cannot be in a workload "
             "(1 of vectors)\n"
         )
 
@@ -350,7 +354,7 @@ class TestRecording:
         assert not list(tmp_path.glob("*.yaml"))
         (tmp_path / "program.py").write_text(PRODUCTS)
         ended = run("--record-shapes", "my shapes.yaml", "program.py")
-        assert "autotune sweep --workload 'my shapes.yaml' &&" in ended.stderr
+        assert "autotune sweep --workload 'my shapes.yaml' --budget 20m &&" in ended.stderr
 
     def test_a_file_that_is_there_gets_more(self, run, tmp_path):
         (tmp_path / "program.py").write_text(PRODUCTS)
@@ -360,7 +364,7 @@ class TestRecording:
         ended = run("--record-shapes", "shapes.yaml", "program.py")
         assert file.read_text().startswith(mine)
         assert texts(file) == at(3, 5, 1, 2, 9)
-        assert "4 products recorded, 3 of them new" in ended.stderr
+        assert "4 products recorded, 3 new" in ended.stderr
 
     def test_a_file_that_is_a_workload_no_longer_is_left_alone(self, run, tmp_path):
         (tmp_path / "program.py").write_text(PRODUCTS + "open('shapes.yaml', 'w').write('my notes')")
