@@ -227,8 +227,8 @@ class TestTheLineAtTheEnd:
         (tmp_path / "program.py").write_text(PRODUCTS)
         assert run("program.py", "an argument").stderr.splitlines()[-1] == (
             "autotune: 4 different products: 0 routed, 0 on stock as the table says, 4 in no table; not tunable: 1 of "
-            "vectors; to tune them: autotune run --record-shapes shapes.yaml program.py 'an argument' && autotune sweep "
-            "--workload shapes.yaml --budget 20m && autotune export"
+            "vectors; to tune them: autotune run --record-shapes shapes.yaml program.py 'an argument' && "
+            "autotune sweep --workload shapes.yaml --budget 20m && autotune export"
         )
 
     def test_without_a_product_it_says_so(self, run, tmp_path):
