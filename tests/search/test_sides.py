@@ -8,7 +8,9 @@ import pytest
 from report.builders import H100, M5MAX, PAD, STOCK, WIDE, problem
 
 from autotune.kernels import KERNELS, Route
+from autotune.kernels.family import Family
 from autotune.routing.table import ChipKey
+from autotune.search import sides
 from autotune.search.sides import moved, side
 from autotune.stock_rules import MATRIX, VECTOR
 
@@ -80,3 +82,9 @@ def test_what_is_moved_is_on_the_other_side(m):
     found = moved(problem(WIDE, m), 8)
     assert found
     assert all(side(route, problem(WIDE, m), H100) not in ("", own) for route in found)
+
+
+def test_every_composition_says_which_stock_call_it_reaches():
+    """One that does not has no side, and would be left out of ``vector_limit`` in silence."""
+    compositions = {name for name, kernel in KERNELS.items() if not isinstance(kernel, Family)}
+    assert compositions == {*sides._REACHES_STOCK, "dequantize"}
