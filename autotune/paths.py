@@ -6,6 +6,8 @@ The user's (studies, tables) lies where the system keeps such things, or under `
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Callable
@@ -56,10 +58,26 @@ def user_cache() -> Path:
 
 def put_whole(path: Path, make: Callable[[Path], object]) -> None:
     """Puts at ``path``, whose folder is there, what ``make`` makes at the path it is given: whole or not at all,
-    whoever else puts the same there. Raises :class:`OSError`."""
-    import tempfile  # milliseconds, which whoever only looks for tables need not wait for
+    whoever else puts the same there. Raises :class:`OSError`, and what ``make`` raises.
 
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        fresh = Path(folder) / path.name
+    Not by ``tempfile``, whose import takes milliseconds, and a lock that a program may hold when a signal ends it.
+    """
+    folder = _own_folder(path.parent)
+    fresh = folder / path.name
+    try:
         make(fresh)
         os.replace(fresh, path)
+    finally:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def _own_folder(parent: Path) -> Path:
+    """A new folder there that this user alone can write to: on a shared one, nobody else puts a link in its place."""
+    for number in itertools.count():
+        folder = parent / f".{os.getpid()}.{number}"
+        with contextlib.suppress(FileExistsError):  # another thread's, or of a process that was killed
+            folder.mkdir(0o700)
+            return folder
+    raise AssertionError("numbers do not end")

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,36 @@ class TestShipped:
         assert isinstance(paths.configs(), Path)
         assert list((paths.configs() / "spaces").glob("*.yaml"))
         assert list((paths.configs() / "workloads").glob("*.yaml"))
+
+
+class TestPutWhole:
+    def test_what_is_made_replaces_what_was_there(self, tmp_path):
+        (tmp_path / "file").write_text("old")
+        paths.put_whole(tmp_path / "file", lambda fresh: fresh.write_text("new"))
+        assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("file", "new")]
+
+    def test_what_was_not_made_leaves_it_as_it_was(self, tmp_path):
+        (tmp_path / "file").write_text("old")
+
+        def fails(fresh):
+            fresh.write_text("half")
+            raise OSError("full")
+
+        with pytest.raises(OSError, match="full"):
+            paths.put_whole(tmp_path / "file", fails)
+        assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("file", "old")]
+
+    def test_what_a_killed_process_left_does_not_stand_in_the_way(self, tmp_path):
+        left = tmp_path / f".{os.getpid()}.0"
+        left.mkdir()
+        (left / "file").symlink_to("elsewhere")
+        paths.put_whole(tmp_path / "file", lambda fresh: fresh.write_text("new"))
+        assert (tmp_path / "file").read_text() == "new"
+        assert not (tmp_path / "elsewhere").exists()
+
+    def test_nobody_else_can_write_where_it_is_made(self, tmp_path):
+        modes = []
+        paths.put_whole(
+            tmp_path / "file", lambda fresh: modes.append(fresh.parent.stat().st_mode & 0o777) or fresh.write_text("")
+        )
+        assert modes == [0o700]

@@ -7,9 +7,7 @@ accepted only if its config lies in the declared space of a kernel that this cod
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,7 +15,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Optional
 
-from .. import kernels
+from .. import kernels, paths
 from ..errors import AutotuneError, TableError
 from ..kernels import Route
 from ..problem import Family, Problem
@@ -268,15 +266,11 @@ def save(table: Table, path: Path) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes beside ``path`` and renames. Raises :class:`AutotuneError` where the folder or the disk forbids it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Puts the text at ``path``, whole. Raises :class:`AutotuneError` where the folder or the disk forbids it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, "utf-8")
-        os.replace(temporary, path)
+        paths.put_whole(path, lambda fresh: fresh.write_text(text, "utf-8"))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise AutotuneError(
             f"cannot write {path} ({error.strerror})", "the old file is untouched; choose another place with --out"
         ) from None

@@ -21,6 +21,7 @@ from typing import Any, Optional
 
 import yaml
 
+from .. import paths
 from ..errors import AutotuneError, UsageError
 from ..problem import Family, Problem
 from ..yamlfile import load as read
@@ -82,15 +83,14 @@ def _add(path: Path, calls: Mapping[Problem, int], description: str) -> int:
 
 
 def _put(path: Path, text: str) -> None:
-    """Puts the text in place of the file, with the file's mode: whole or not at all. Raises :class:`OSError`."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        new.write_bytes(text.encode("utf-8"))
+    """Puts the text in place of the file, with the file's mode. Raises :class:`OSError`."""
+
+    def make(fresh: Path) -> None:
+        fresh.write_bytes(text.encode("utf-8"))
         with contextlib.suppress(FileNotFoundError):
-            new.chmod(stat.S_IMODE(path.stat().st_mode))
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
+            fresh.chmod(stat.S_IMODE(path.stat().st_mode))
+
+    paths.put_whole(path, make)
 
 
 @contextlib.contextmanager
