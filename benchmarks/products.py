@@ -20,6 +20,7 @@ from decode import MODELS
 from autotune.errors import AutotuneError
 from autotune.kernels import STOCK
 from autotune.problem import Problem
+from autotune.routing.decision import answer, decide
 from autotune.routing.table import Table, load
 from autotune.search import measured, results
 
@@ -39,9 +40,8 @@ def products(arguments: dict[str, Any], rows: int) -> dict[Problem, int]:
 
 def times(table: Table, rows: dict[Problem, Any], problem: Problem) -> tuple[float, float]:
     """Microseconds of stock and of the table's route. Raises KeyError for what was not measured."""
-    by_route = rows[problem]
-    taken = next((row.route for row in table.rows(str(problem.family)) if row.first <= problem.m <= row.last), STOCK)
-    row = by_route[taken]
+    taken = decide(answer([table], problem.family), problem).route
+    row = rows[problem][taken]
     return (row.time_us if taken == STOCK else row.stock_us), row.time_us
 
 

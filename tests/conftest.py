@@ -11,7 +11,7 @@ import pytest
 from fakes import table_header, table_row
 
 from autotune import kernels
-from autotune.routing import ops, products, recording, router, switch, table
+from autotune.routing import ops, products, recorder, router, switch, table
 
 WriteTable = Callable[..., Path]
 
@@ -40,7 +40,7 @@ def isolated(same_kernels: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def _reset() -> None:
-    recording.Recorder.stop()
+    recorder.Recorder.stop()
     switch.disable()
     products.forget()
     ops.suspended = 0

@@ -131,7 +131,7 @@ def _rows(from_csv: Path | None, chip: str, load: str, storage: str) -> tuple[li
     try:
         opened = studies.open_storage(url)
         every = list(studies.all_rows(opened))
-        dropped = sum((row.chip, row.load) == (chip, load) for row in studies.of_older_protocols(opened))
+        dropped = sum((row.chip, row.load) == (chip, load) for row in studies.all_rows(opened, outdated=True))
     except studies.STORAGE_ERRORS as error:
         raise studies.storage_error(error, url) from None
     if all(row.chip != chip for row in every):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..errors import FAILED, INTERRUPTED, OK
 from .output import emit, next_step, note
 
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ def tell(
         note(f"stock itself failed for {row.problem} ({row.reason}): nothing to compare; the next sweep tries again")
     if outcome.done and not recorded:
         next_step(then or f"autotune export --chip {chip_id}")
+
+
+def code(outcome: Outcome) -> int:
+    """The exit code of a sweep that ended so."""
+    return INTERRUPTED if outcome.stopped == "interrupted" else FAILED if outcome.failed else OK
 
 
 def _done_json(done: Done) -> dict[str, Any]:

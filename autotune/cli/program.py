@@ -76,7 +76,7 @@ class _Recording:
         # Loaded now and not at the end, when the program may have changed what is found. An import at the end would
         # also cost a program that Ctrl-C ends its exit status: CPython forgets the signal as soon as code is made from
         # text, which namedtuple and dataclass do.
-        from ..routing.recording import Recorder
+        from ..routing.recorder import Recorder
         from ..search import workload_file
 
         self._file = workload_file

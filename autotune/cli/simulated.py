@@ -54,6 +54,7 @@ class Simulation:
         from .._version import __version__
         from ..devices.simulated.device import SimulatedDevice
         from ..report.progress import listener
+        from ..report.tables import count
         from ..routing import table
         from ..search import results, studies, tuned
         from ..search.results import Origin
@@ -62,7 +63,7 @@ class Simulation:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         device = SimulatedDevice(self.chip, self.mlx, self.noise)
         origin = Origin.of(self.chip.id, device.machine, __version__, self.load, "simulated")
-        problems = f"{len(plan.problems)} problem{'s' if len(plan.problems) != 1 else ''}"
+        problems = count(len(plan.problems), "problem")
         note(
             f"simulated {self.chip.name} ({self.chip.cores} GPU cores, MLX {self.said}): {problems} at effort "
             f"{plan.effort.name}, {self.load} load; times come from a model, nothing is measured"

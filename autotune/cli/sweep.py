@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Optional
 
 import typer
 
-from ..errors import FAILED, INTERRUPTED, OK, UsageError, unknown
+from ..errors import UsageError, unknown
 from . import recording
 from .dry_run import describe, describe_simulated
 from .measuring import measuring
-from .outcome import tell
+from .outcome import code, tell
 from .output import JSON, note
 from .selection import chosen_problems, device_kind, seconds
 from .stop import Stop
@@ -116,7 +116,7 @@ def register(app: typer.Typer) -> None:
                 return
             outcome = run.sweep(plan, record)
             tell(outcome, run.chip.id, str(run.path), fresh, json, f"autotune export --from-csv {run.path}")
-            raise typer.Exit(INTERRUPTED if outcome.stopped == "interrupted" else FAILED if outcome.failed else OK)
+            raise typer.Exit(code(outcome))
         kind = device_kind(device, chip)
         # What a sweep of another chip would take can be counted here, though it cannot be run.
         away = chips.elsewhere(chip, kind) if dry_run else None
@@ -133,7 +133,7 @@ def register(app: typer.Typer) -> None:
         with measuring(kind, force):
             outcome, url = _run(plan, kind, chip_id, load, timeout, storage, record)
         tell(outcome, chip_id, url, fresh, json, recorded=bool(record))
-        raise typer.Exit(INTERRUPTED if outcome.stopped == "interrupted" else FAILED if outcome.failed else OK)
+        raise typer.Exit(code(outcome))
 
 
 def _kernels(names: list[str]) -> tuple[str, ...]:
@@ -149,6 +149,7 @@ def _run(
     from .._version import __version__
     from ..devices import clock
     from ..report.progress import listener
+    from ..report.tables import count
     from ..search import studies, tuned
     from ..search.isolated import IsolatedDevice
     from ..search.results import Origin
@@ -157,8 +158,8 @@ def _run(
     stop = Stop()
     url = storage or studies.default_url()
     opened = studies.open_storage(url)
-    count = f"{len(plan.problems)} problem{'s' if len(plan.problems) != 1 else ''}"
-    note(f"{chip_id}: {count} at effort {plan.effort.name}, {load} load; what is measured is kept in {url}")
+    problems = count(len(plan.problems), "problem")
+    note(f"{chip_id}: {problems} at effort {plan.effort.name}, {load} load; what is measured is kept in {url}")
     target = IsolatedDevice(kind, chips.cache_bytes(kind), timeout)
     origin = Origin.of(chip_id, target.machine, __version__, load, clock=clock.name(target.machine.backend))
     before = tuned.load(origin.key, origin.source, (paths.user_tables(), paths.tuned_tables()))

@@ -49,7 +49,8 @@ class ChainSession:
         result's shape or dtype is not stock's, or an element of either is not finite. The inputs are not those that are
         timed, whose first column of results is zero."""
         drawn = [operands.draw(problem, key) for problem, key in zip(self.products, self._keys)]
-        out, stock = (self._on(drawn, self._ops[which]) for which in (route, STOCK))
+        weights, addends = [each.weights for each in drawn], [each.c for each in drawn]
+        out, stock = (self._through(self._ops[which], drawn[0].a, weights, addends) for which in (route, STOCK))
         if out.shape != stock.shape or out.dtype != stock.dtype:
             return Accuracy(*[math.inf] * 4)
         out, stock = out.astype(mx.float32), stock.astype(mx.float32)
@@ -57,12 +58,6 @@ class ChainSession:
             return Accuracy(*[math.inf] * 4)
         apart, largest = distance(out, stock), stray(out, stock)
         return Accuracy(apart, largest, apart, largest)
-
-    def _on(self, drawn: list[operands.Operands], ops: list[Op]) -> mx.array:
-        a = drawn[0].a
-        for op, problem, each in zip(ops, self.products, drawn):
-            a = op(*operands.arguments(problem, a, each.weights, each.c), stream=None)
-        return a
 
     def time(self, route: Route, calls: int) -> float:
         return self._clock.seconds(route, lambda some: self._calls(route, some), calls)
@@ -80,7 +75,17 @@ class ChainSession:
         return submitted(lambda: [self._once(ops, self._first) for _ in range(calls)])
 
     def _once(self, ops: list[Op], a: mx.array) -> mx.array:
-        for op, problem, sets, c in zip(ops, self.products, self._sets, self._addends):
-            a = op(*operands.arguments(problem, a, sets[self._turn % len(sets)], c), stream=None)
+        weights = [sets[self._turn % len(sets)] for sets in self._sets]
         self._turn += 1
+        return self._through(ops, a, weights, self._addends)
+
+    def _through(
+        self,
+        ops: list[Op],
+        a: mx.array,
+        weights: list[tuple[mx.array, ...]],
+        addends: list[mx.array | None],
+    ) -> mx.array:
+        for op, problem, own, c in zip(ops, self.products, weights, addends):
+            a = op(*operands.arguments(problem, a, own, c), stream=None)
         return a

@@ -94,8 +94,9 @@ def _short(row: Row, table: Table) -> str:
     if row.samples < LEAST_ROUNDS:
         return "was in no play-off"
     header = table.header
-    if row.low <= bar(header.margin, header.sessions):
-        return f"does not clear {tables.per_cent(bar(header.margin, header.sessions) - 1)}"
+    least = bar(header.margin, header.sessions)
+    if row.low <= least:
+        return f"does not clear {tables.per_cent(least - 1)}"
     on_cpu = header.gpu_bound or header.chip.backend == "cpu"
     cost = "" if on_cpu else ", or it saves the GPU less than it costs the CPU"
     return f"does not clear that problem's own noise, or not in both sessions{cost}"

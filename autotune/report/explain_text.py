@@ -138,10 +138,10 @@ def _bar(e: Explanation, m: Measured) -> list[str]:
     if e.header is None or stock is None:
         return []
     noise, margin = noise_of(stock), e.header.margin
-    high = tables.per_cent(bar(max(noise, margin), e.header.sessions) - 1)
+    least = bar(max(noise, margin), e.header.sessions)
+    high = tables.per_cent(least - 1)
     said = [f"Stock was up to {tables.per_cent(noise)} from itself: a speedup's lower bound has to clear {high} here."]
-    floor = max(noise, margin)
-    dear = [row for row in m.results if row.low - 1 > floor and saved_us(row) <= row.host_us]
+    dear = [row for row in m.results if row.low > least and saved_us(row) <= row.host_us]
     if dear and not e.header.gpu_bound:
         best = max(dear, key=lambda row: row.speedup)
         saves, costs = tables.three(saved_us(best)), tables.three(best.host_us)

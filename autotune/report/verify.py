@@ -149,7 +149,7 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
     if verdict.refused:
         others = "" if said == REFUSED else f"{said}, "
         said = f"{others}{len(verdict.refused)} refused by MLX"
-    # Never rounded to the limit: what is within it has 99 % at most, what is beyond it 101 % at least.
+    # Never rounded to the limit: what is short of it has 99 % at most, what is beyond it 101 % at least.
     share = 100 * verdict.worst
     rounded = share if math.isinf(share) else math.ceil(share) if share > 100 else math.floor(share)
     worst = f"{rounded}%" if verdict.worst_case else ""

@@ -2,7 +2,7 @@
 
 The routed ops note a call when they look its key up for the first time (``ops._first``), so that noting costs later
 calls nothing. What the keys do not tell apart is therefore seen once: one shape in both 16-bit dtypes, or one ``addmm``
-with both kinds of addend. A recorder (:mod:`autotune.routing.recording`) sees every call.
+with both kinds of addend. A recorder (:mod:`autotune.routing.recorder`) sees every call.
 """
 
 from __future__ import annotations

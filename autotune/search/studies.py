@@ -229,24 +229,18 @@ class ProblemStudy:
                         self._study.add_trial(_frozen(route, self._choices, row, trial.user_attrs))
 
 
-def all_rows(storage: BaseStorage, protocol: int = PROTOCOL) -> Iterator[Result]:
-    """Every latest row of every study in the storage that was measured under this protocol, oldest study first, but for
-    recordings.
+def all_rows(storage: BaseStorage, outdated: bool = False) -> Iterator[Result]:
+    """Every latest row of every study in the storage that was measured under today's protocol, oldest study first, but
+    for recordings; where ``outdated``, of those under any other, which no table may have beside today's.
 
     A recording (a study that is ``even``) gives every route as many rounds as a play-off, but in one session, without
     that play-off and without what a call costs the CPU: beside a sweep's rows its own would pass for better ones.
     """
     for study in sorted(storage.get_all_studies(), key=lambda each: each._study_id):
         identity = storage.get_study_user_attrs(study._study_id).get("autotune", {})
-        if not identity.get("even") and identity.get("protocol") == protocol:
+        if not identity.get("even") and (identity.get("protocol") != PROTOCOL) == outdated:
             trials = storage.get_all_trials(study._study_id, deepcopy=False)
             yield from {row.route: row for row in _rows(trials)}.values()
-
-
-def of_older_protocols(storage: BaseStorage) -> Iterator[Result]:
-    """The same of all protocols before this one: rows that no table may have beside today's."""
-    for protocol in range(1, PROTOCOL):
-        yield from all_rows(storage, protocol)
 
 
 def _rows(trials: Sequence[FrozenTrial]) -> Iterator[Result]:

@@ -12,8 +12,9 @@ import pytest
 import autotune
 from autotune.mlx_ops import ORIGINAL
 from autotune.problem import Problem
-from autotune.routing import ops, products, recording
-from autotune.routing.recording import Recorder
+from autotune.routing import ops, products
+from autotune.routing import recorder as module
+from autotune.routing.recorder import Recorder
 
 pytestmark = pytest.mark.usefixtures("shipped_tables")
 
@@ -90,7 +91,7 @@ def test_what_is_none_is_counted_by_reason(recorder):
 def test_results_and_signatures_are_the_ops(recorder):
     for op, stock in ORIGINAL.items():
         assert getattr(mx, op) is not stock
-        assert inspect.signature(getattr(mx, op)) == inspect.signature(recording._OPS[op])
+        assert inspect.signature(getattr(mx, op)) == inspect.signature(module._OPS[op])
     assert mx.array_equal(mx.matmul(A, B), ORIGINAL["matmul"](A, B))
 
 
@@ -125,7 +126,7 @@ def test_threads_count_one_after_another(recorder):
 
 
 def test_is_bounded(recorder, monkeypatch):
-    monkeypatch.setattr(recording, "MOST", 2)
+    monkeypatch.setattr(module, "MOST", 2)
     for m in (1, 2, 3, 1):
         mx.matmul(mx.ones((m, 64)), B)
     assert [(problem.m, number) for (problem, _), number in recorder.calls.items()] == [(1, 2), (2, 1)]

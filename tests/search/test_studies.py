@@ -428,7 +428,7 @@ def test_all_rows_has_none_of_an_older_protocol(reopen, opened, monkeypatch):
         measure(reopen(), {STOCK: 1.0, PAD: 9.0})
     measure(reopen(), {STOCK: 1.0, PAD: 2.0})
     assert [each.speedup for each in all_rows(opened())] == [1.0, 2.0]
-    assert [each.speedup for each in studies.of_older_protocols(opened())] == [1.0, 9.0]
+    assert [each.speedup for each in all_rows(opened(), outdated=True)] == [1.0, 9.0]
 
 
 def test_all_rows_has_none_of_a_recording(reopen, opened):
