@@ -65,7 +65,7 @@ def name(backend: str) -> str:
 def here() -> Clock:
     """The clock for MLX's default device."""
     on_cuda = mx.cuda.is_available() and mx.default_device().type is mx.gpu
-    return Gated(_stamps()) if name("cuda" if on_cuda else "") == GATED else Plain()
+    return Gated(stamps()) if name("cuda" if on_cuda else "") == GATED else Plain()
 
 
 class Plain:
@@ -158,7 +158,7 @@ def _nanoseconds(stamp: mx.array) -> int:
 
 
 @cache
-def _stamps() -> Callable[[], mx.array]:
+def stamps() -> Callable[[], mx.array]:
     """Stamps for this process, of which one is taken: MLX compiles their kernel then. Raises RuntimeError where that
     fails."""
     kernel: Any = mx.fast.cuda_kernel("autotune_stamp", ["nothing"], ["nanoseconds"], STAMP)

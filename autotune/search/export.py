@@ -10,26 +10,26 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from statistics import median
+from typing import Optional
 
-from .. import kernels
 from ..errors import AutotuneError
 from ..kernels import STOCK, Route
 from ..problem import Family
 from ..routing.neighbours import class_of
 from ..routing.table import Header, Row, Table
-from . import generalize, results
+from . import between, generalize, results
 from .measured import MARGIN, Measured, by_family, luck
 from .results import Origin, Result
 
-GAP = 2.0
-"""Largest ratio of two measured M between which a route that won at both is used, if its kernel is smooth in M."""
-
-
 Path = tuple[int, int, float, tuple[Route, ...]]
 """A choice for the M so far: its changes, minus its votes, its loss (minus the sum of log speedups) and its routes."""
+Across = Callable[[Measured, Measured, tuple[Route, Route]], Optional[Route]]
+"""From two neighbouring measured M and what is routed there to the route between them, as :func:`between.route`."""
 
 
 def newest(rows: Iterable[Result]) -> list[Result]:
@@ -103,6 +103,7 @@ def routes(
     luck: float = 0.0,
 ) -> dict[Family, list[Row]]:
     """The table's rows for each family."""
+    across = partial(between.route, margin=margin, gpu_bound=gpu_bound, luck=luck)
     ties = {}
     votes: dict[str, Counter[Route]] = defaultdict(Counter)
     for family, measured in families.items():
@@ -110,7 +111,7 @@ def routes(
         ties[family] = [each.ties(margin, held.get(each.problem.m), gpu_bound, luck) for each in measured]
         votes[class_of(str(family))].update(route for each in ties[family] for route in each)
     return {
-        family: _rows(measured, choose(ties[family], measured, votes[class_of(str(family))]))
+        family: _rows(measured, choose(ties[family], measured, votes[class_of(str(family))]), across)
         for family, measured in families.items()
     }
 
@@ -162,41 +163,50 @@ def _held(incumbent: Table | None, family: Family) -> dict[int, Route]:
     return held
 
 
-def _rows(measured: Sequence[Measured], choice: Sequence[Route]) -> list[Row]:
-    """Intervals of M from the routes at measured M, each with the evidence of its weakest M."""
-    runs: list[list[int]] = []
-    for number, route in enumerate(choice):
-        if runs and choice[runs[-1][-1]] == route and _joined(measured, runs[-1][-1], number, route):
-            runs[-1].append(number)
+def _rows(measured: Sequence[Measured], choice: Sequence[Route], across: Across) -> list[Row]:
+    """Intervals of M from the routes at measured M and those between them, each with the evidence of its weakest M."""
+    stretches: list[_Stretch] = []
+
+    def add(first: int, last: int, route: Route, evidence: list[Measured]) -> None:
+        if stretches and stretches[-1].route == route and stretches[-1].last + 1 == first:
+            stretches[-1].last = last
+            stretches[-1].evidence += evidence
         else:
-            runs.append([number])
-    return [_row([measured[number] for number in run], choice[run[0]]) for run in runs]
+            stretches.append(_Stretch(first, last, route, evidence))
+
+    for number, (each, route) in enumerate(zip(measured, choice)):
+        before, m = measured[number - 1], each.problem.m
+        if number and m > before.problem.m + 1 and (bridge := across(before, each, (choice[number - 1], route))):
+            add(before.problem.m + 1, m - 1, bridge, [before, each])
+        add(m, m, route, [each])
+    return [_row(each) for each in stretches]
 
 
-def _joined(measured: Sequence[Measured], left: int, right: int, route: Route) -> bool:
-    before, after = measured[left].problem.m, measured[right].problem.m
-    if after == before + 1:
-        return True
-    if route == STOCK:
-        return False
-    return kernels.kernel(route.kernel).smooth and after <= GAP * before
+@dataclass
+class _Stretch:
+    """Neighbouring M with one route, and what was measured of it."""
+
+    first: int
+    last: int
+    route: Route
+    evidence: list[Measured]
 
 
-def _row(run: Sequence[Measured], route: Route) -> Row:
+def _row(stretch: _Stretch) -> Row:
     def evidence(each: Measured) -> Result:
         """The route's own row; for stock, its strongest rival's."""
-        if route != STOCK:
-            return each.rows[route]
+        if stretch.route != STOCK:
+            return each.rows[stretch.route]
         rivals = [row for other, row in each.rows.items() if other != STOCK and row.status == results.OK]
         return max(rivals, key=lambda row: (row.speedup, row.low, row.route), default=each.rows[STOCK])
 
-    pick = max if route == STOCK else min
-    weakest = pick(run, key=lambda each: (evidence(each).low, -each.problem.m))
-    row, own = evidence(weakest), weakest.rows[route]
+    pick = max if stretch.route == STOCK else min
+    weakest = pick(stretch.evidence, key=lambda each: (evidence(each).low, -each.problem.m))
+    row, own = evidence(weakest), weakest.rows[stretch.route]
     return Row(
-        run[0].problem.m,
-        run[-1].problem.m,
-        route,
+        stretch.first,
+        stretch.last,
+        stretch.route,
         weakest.problem.m,
         row.speedup,
         row.low,
@@ -207,7 +217,7 @@ def _row(run: Sequence[Measured], route: Route) -> Row:
         own.space,
         own.mlx,
         own.os,
-        max(each.rows[route].date for each in run),
+        max(each.rows[stretch.route].date for each in stretch.evidence),
     )
 
 

@@ -48,18 +48,24 @@ class Measured:
         return noise_of(self.rows[STOCK])
 
     def eligible(self, margin: float, gpu_bound: bool = False, luck: float = 0.0) -> list[tuple[Route, Result]]:
-        """Routes that are faster than stock beyond the margin and the noise, fastest first; unless ``gpu_bound``, only
-        those that save more than their calls cost the program. ``luck`` is that of :func:`luck`: a row's interval is of
-        two sessions, whose mean has half of its variance, and knows nothing of it. Its gain has to hold in both."""
-        floor = bar(max(margin, self.noise), luck)
+        """Routes that may be used here, fastest first: those that were in a play-off and are faster than stock beyond
+        the margin and the noise; unless ``gpu_bound``, only those that save more than their calls cost the program.
+        ``luck`` is that of :func:`luck`, of which a row's interval knows nothing; a gain has to hold in both sessions
+        of the play-off."""
         found = [
             (route, row)
             for route, row in self.rows.items()
-            if route != STOCK and row.status == results.OK and row.rounds >= LEAST_ROUNDS and row.low > floor
-            if row.speedup * math.exp(-abs(row.between) / 2) > floor
-            if gpu_bound or saved_us(row) > row.host_us
+            if route != STOCK and played_off(row) and self.clears(row, margin, row.host_us, gpu_bound, luck)
         ]
         return sorted(found, key=lambda each: (-each[1].speedup, each[1].route))
+
+    def clears(
+        self, row: Result, margin: float, host_us: float, gpu_bound: bool = False, luck: float = 0.0, sessions: int = 2
+    ) -> bool:
+        """Whether a row's gain, measured in so many sessions, clears the margin, the noise, luck and ``host_us``."""
+        floor = bar(max(margin, self.noise), luck, sessions)
+        worse = row.speedup * math.exp(-abs(row.between) / 2)
+        return row.low > floor and worse > floor and (gpu_bound or saved_us(row) > host_us)
 
     def ties(self, margin: float, held: Route | None = None, gpu_bound: bool = False, luck: float = 0.0) -> list[Route]:
         """The eligible routes that cannot be told from the best one; stock alone where none is eligible. Where the
@@ -75,9 +81,14 @@ class Measured:
         return [first, *(route for route, row in rest if row.high >= best.low and row.speedup >= nearly)]
 
 
-def bar(margin: float, luck: float) -> float:
-    """The speedup that a lower bound has to clear: the margin, and what the mean of two sessions differs by."""
-    return (1 + margin) * math.exp(t95(NORMAL) * luck / math.sqrt(2))
+def bar(margin: float, luck: float, sessions: int = 2) -> float:
+    """The speedup that a lower bound has to clear: the margin, and what the mean of so many sessions differs by."""
+    return (1 + margin) * math.exp(t95(NORMAL) * luck / math.sqrt(sessions))
+
+
+def played_off(row: Result) -> bool:
+    """Whether a row was measured to the end, in two sessions."""
+    return row.status == results.OK and row.rounds >= LEAST_ROUNDS
 
 
 def luck(rows: Iterable[Result]) -> float:

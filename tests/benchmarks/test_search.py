@@ -223,6 +223,29 @@ class TestReplay:
         assert done.stdout.count("| autotune |") == done.stdout.count("| random |") == 1
 
 
+class TestBetween:
+    """Two smooth routes at M = 8, 12 and 16: each wins at one end, and in the middle one of them is the better one."""
+
+    @pytest.fixture
+    def csv(self, tmp_path):
+        from autotune.search import results
+
+        family = "quantized_matmul N=64 K=512 f16 affine-b4-g64 nt"
+        took = {"upcast": (25, 50, 80), "dequantize compute=native": (50, 40, 40), "stock": (100, 100, 100)}
+        rows = [timed(family, m, route, us[at], 100) for route, us in took.items() for at, m in enumerate((8, 12, 16))]
+        path = tmp_path / "h100.csv"
+        path.write_text(results.dumps(rows), "utf-8")
+        return path
+
+    @pytest.mark.parametrize("keep", [(), ("--keep", "8", "16")])
+    def test_an_m_that_is_left_out(self, csv, keep):
+        """At 16 dequantize gains 2.5x, at 8 twice, so that it is taken at 12; ends have no other M beside them."""
+        command = [sys.executable, str(FOLDER / "between.py"), str(csv), *keep]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        last = "| quantized_matmul f16 affine-b4-g64 nt | 1 | 2.50x | 100% | 1.00x | 0 | 0 |"
+        assert done.stdout.splitlines()[2:] == [last]
+
+
 class TestFamilies:
     """Whole spaces of a searched kernel, at two M, that were recorded as a sweep records them."""
 

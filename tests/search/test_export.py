@@ -10,7 +10,7 @@ from autotune.errors import AutotuneError
 from autotune.kernels import Route
 from autotune.problem import Problem
 from autotune.routing import table
-from autotune.search import export, measured
+from autotune.search import between, export, measured
 from autotune.search.export import choose, derive
 from autotune.search.measured import Measured
 from autotune.search.results import FAILED, INACCURATE, OK, PRUNED
@@ -265,7 +265,7 @@ class TestIntervals:
                 assert set(covered) >= measured
                 assert len(covered) == len(set(covered))
                 for each in found:
-                    assert {each.first, each.last, each.at} <= measured
+                    assert each.at in measured
                     assert (
                         each.route.kernel in (SMOOTH, "dequantize") or set(range(each.first, each.last + 1)) <= measured
                     )
@@ -381,7 +381,7 @@ class TestRefused:
 
 
 def test_the_bounds_of_the_rule():
-    assert (measured.MARGIN, measured.NEARLY, measured.LEAST_ROUNDS, export.GAP) == (0.03, 0.05, 5, 2.0)
+    assert (measured.MARGIN, measured.NEARLY, measured.LEAST_ROUNDS, between.GAP) == (0.03, 0.05, 5, 2.0)
 
 
 class TestHost:

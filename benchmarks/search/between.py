@@ -1,0 +1,99 @@
+"""What the routes between two measured M are worth, by leaving measured M out.
+
+    python benchmarks/search/between.py tuned_tables/h100.csv
+    python benchmarks/search/between.py tuned_tables/h100.csv --keep 1 2 4 8 16 32 64 128 256 512
+
+Routes are derived without one M of a family at a time, or without all that are not kept, and what they have for the M
+that was left out is held against what was measured there: the speedup over stock of the route taken, of the best
+measured, and of what is taken if a route has to win at both ends. A route that was not timed at the M has no speedup
+and counts as unmeasured. M beside which no M is left within a factor of two are not counted: they take stock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import mean
+
+from autotune.kernels import STOCK, Route
+from autotune.routing.neighbours import class_of
+from autotune.routing.table import Row
+from autotune.search import between, export, generalize, measured, results
+from autotune.search.measured import MARGIN, Measured
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("csv", type=Path)
+    parser.add_argument("--keep", type=int, nargs="+", help="the M that are left; default: all but one at a time")
+    options = parser.parse_args()
+    rows = results.read(options.csv)
+    families, luck = measured.by_family(rows), measured.luck(rows)
+    found: dict[str, list[tuple[Measured, Route, Route]]] = {}
+    for family, every in families.items():
+        for left, out in splits(every, options.keep):
+            routes = export.routes({family: left}, luck=luck)[family]
+            for each in out:
+                if enclosed(left, each.problem.m):
+                    found.setdefault(class_of(str(family)), []).append((each, *taken(routes, left, each.problem.m)))
+    print("| class | M left out | taken | of the best | winners alone | slower than stock | unmeasured |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for class_, lines in found.items():
+        known = [line for line in lines if speedup(line[0], line[1]) and speedup(line[0], line[2])]
+        now = [speedup(each, route) for each, route, _ in known]
+        cells = (
+            len(lines),
+            f"{geometric(now):.2f}x",
+            f"{geometric([speedup(each, route) / best(each, luck) for each, route, _ in known]):.0%}",
+            f"{geometric([speedup(each, winner) for each, _, winner in known]):.2f}x",
+            sum(each < 1 for each in now),
+            len(lines) - len(known),
+        )
+        print("|", " | ".join(map(str, (class_, *cells))), "|")
+
+
+def splits(every: Sequence[Measured], keep: Sequence[int] | None) -> Iterator[tuple[list[Measured], list[Measured]]]:
+    """The measured M that are left, and those that are not."""
+    if keep:
+        yield [each for each in every if each.problem.m in keep], [each for each in every if each.problem.m not in keep]
+        return
+    for out in every:
+        yield [each for each in every if each is not out], [out]
+
+
+def enclosed(left: Sequence[Measured], m: int) -> bool:
+    """Whether M lies between two that are left and no more than a factor of two apart."""
+    below = max((each.problem.m for each in left if each.problem.m < m), default=0)
+    above = min((each.problem.m for each in left if each.problem.m > m), default=0)
+    return 0 < above <= between.GAP * below
+
+
+def taken(routes: Sequence[Row], left: Sequence[Measured], m: int) -> tuple[Route, Route]:
+    """The route for M, and the one of an older rule: that of both ends where they have the same."""
+    below = max(each.problem.m for each in left if each.problem.m < m)
+    above = min(each.problem.m for each in left if each.problem.m > m)
+    now, *ends = (at(routes, each) for each in (m, below, above))
+    return now, now if ends[0] == ends[1] else STOCK
+
+
+def at(routes: Sequence[Row], m: int) -> Route:
+    return next((row.route for row in routes if row.first <= m <= row.last), STOCK)
+
+
+def speedup(each: Measured, route: Route) -> float:
+    """Over stock; 0 where the route was not timed."""
+    return 1.0 if route == STOCK else generalize.speedup_of(each, route)
+
+
+def best(each: Measured, luck: float) -> float:
+    return max((row.speedup for _, row in each.eligible(MARGIN, luck=luck)), default=1.0)
+
+
+def geometric(values: Sequence[float]) -> float:
+    return math.exp(mean(map(math.log, values))) if values else math.nan
+
+
+if __name__ == "__main__":
+    main()
