@@ -59,6 +59,42 @@ def test_show_a_file(file):
     assert not any(line.endswith(" ") for line in done.stdout.splitlines())
 
 
+class TestShowTimes:
+    def test_a_grid(self, file):
+        done = run("show", file, "--times", "--m", "3")
+        assert done.exit_code == 0
+        assert "\n3  130 to 44.0, 2.95x    2.95x\n" in done.stdout
+        assert not any(line.endswith(" ") for line in done.stdout.splitlines())
+
+    def test_markdown_of_a_workload(self, file):
+        done = run("show", file, "--times", "--workload", "small-batch", "--format", "markdown")
+        assert "| M | N=13824 K=5120 | geomean |\n" in done.stdout
+        assert "| 3 | 130 to 44.0, **2.95x** | 2.95x |\n" in done.stdout
+
+    def test_json(self, file):
+        (found,) = json.loads(run("show", file, "--times", "--json").stdout)["tables"]
+        assert [(each["problem"], each["route"]) for each in found["times"]] == [(PROBLEM, PAD)]
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            ("--m", "3"),
+            ("--workload", "small-batch"),
+            ("--format", "text"),
+            ("--times", "--format", "html"),
+            ("--times", "--workload", "none"),
+        ],
+    )
+    def test_options_that_do_not_fit(self, file, options):
+        assert exit_code("show", file, *options) == USAGE
+
+    def test_without_measurements_beside_it(self, tmp_path):
+        assert exit_code("show", str(saved(tmp_path, ROWS)), "--times") == FAILED
+
+    def test_without_a_table(self, shipped_tables):
+        assert exit_code("show", "--times") == FAILED
+
+
 def test_show_takes_a_file_by_itself(file):
     assert run("show", file).stdout == run("show", "--table", file).stdout != ""
     assert exit_code("show", file, "--table", file) == 2
