@@ -86,7 +86,7 @@ class Kernel:
 
     ``parameters`` is ordered: a config lists its values in that order. ``accuracy`` is the largest error, as a multiple
     of the stock op's, with which the kernel may still be used. ``smooth`` says that what it gains over stock changes
-    little from one M to the next, so that a route which won at two measured M may be used between them. ``backends``
+    little from one M to the next, so that a route which is good at two measured M may be used between them. ``backends``
     are those of MLX that it runs on, and ``offered`` those on which a sweep tries it without being asked; ``nax`` says
     that it needs the GPU's neural accelerators; ``searched`` that its space is too large to be measured whole, and is
     searched as far as a sweep's effort goes. ``side`` is ``vector`` for a matrix-vector kernel, ``matrix`` for a

@@ -87,9 +87,10 @@ _SIZE = re.compile(r"(\S+) N=([1-9]\d{0,9}) K=([1-9]\d{0,9}) (.+)")
 class Row:
     """A route for the M of one interval, ends included, and the evidence for it.
 
-    The evidence is that of the M in the interval where the route gains least: ``speedup`` over stock with the bounds of
-    its 95 % confidence interval, measured at ``at`` with ``samples`` paired rounds. ``error`` is relative to a float64
-    reference. Rows whose route is stock carry what stock was compared with: the speedup of the best rival.
+    The evidence is that of the measured M of the interval, or beside it where it lies between two, at which the route
+    gains least: ``speedup`` over stock with the bounds of its 95 % confidence interval, measured at ``at`` with
+    ``samples`` paired rounds. ``error`` is relative to a float64 reference. Rows whose route is stock carry what stock
+    was compared with: the speedup of the best rival.
     """
 
     first: int
