@@ -20,7 +20,7 @@ def read(name):
 
 
 @pytest.mark.parametrize(
-    ("page", "begins"), [("tables.md", "smooth in M ("), ("measuring.md", "its gain varies smoothly with M (")]
+    ("page", "begins"), [("tables.md", "smooth in M ("), ("measuring.md", "its time varies smoothly with M (")]
 )
 def test_kernels_that_are_smooth(page, begins):
     (listed,) = re.findall(re.escape(begins) + "([^;)]*)[;)]", " ".join(read(page).split()))

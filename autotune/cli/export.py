@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -121,7 +122,13 @@ def _rows(from_csv: Path | None, chip: str, load: str, storage: str) -> tuple[li
         rows = results.read(from_csv)
         if chip and any(row.chip != chip for row in rows):
             raise UsageError(f"{from_csv} is of {rows[0].chip}, not {chip}", "leave --chip out")
-        return rows, 0
+        latest = export_.newest(sorted(rows, key=attrgetter("date")))
+        if len(latest) < len(rows):
+            note(
+                f"{len(rows) - len(latest)} results were left out: of an older MLX or of another clock than their "
+                "problem's newest, or measured again"
+            )
+        return latest, 0
     from .. import chips, machine
 
     if not chip:

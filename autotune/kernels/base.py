@@ -85,11 +85,11 @@ class Kernel:
     """One way to solve a class of problems. Subclasses set the class attributes and define ``legal`` and ``build``.
 
     ``parameters`` is ordered: a config lists its values in that order. ``accuracy`` is the largest error, as a multiple
-    of the stock op's, with which the kernel may still be used. ``smooth`` says that what it gains over stock changes
-    little from one M to the next, so that a route which is good at two measured M may be used between them. ``backends``
-    are those of MLX that it runs on, and ``offered`` those on which a sweep tries it without being asked; ``nax`` says
-    that it needs the GPU's neural accelerators; ``searched`` that its space is too large to be measured whole, and is
-    searched as far as a sweep's effort goes. ``side`` is ``vector`` for a matrix-vector kernel, ``matrix`` for a
+    of the stock op's, with which the kernel may still be used. ``smooth`` says that its time changes little from one M
+    to the next, so that a route which is good at two measured M may be used between them. ``backends`` are those of MLX
+    that it runs on, and ``offered`` those on which a sweep tries it without being asked; ``nax`` says that it needs the
+    GPU's neural accelerators; ``searched`` that its space is too large to be measured whole, and is searched as far as
+    a sweep's effort goes. ``side`` is ``vector`` for a matrix-vector kernel, ``matrix`` for a
     matrix-matrix kernel, and empty where that depends on M and on the limit
     that MLX has compiled in (:mod:`autotune.stock_rules`). ``rounded`` names operands that the kernel rounds to the
     problem's dtype before it multiplies (``x``, ``weights``) or ``partials``, sums being in float32 and the result

@@ -112,7 +112,8 @@ def _kind(first: int, last: int, a: Row | None, b: Row | None) -> str:
 
     A row's evidence is that of the M where it gains least, which bounds the rest of its interval from below: what it
     gains elsewhere may be more. So a table is shown to be the worse one only by evidence from within the segment.
-    Without that, widening an interval by an M that gains little would read as a loss at all the others.
+    Without that, widening an interval by an M that gains little would read as a loss at all the others. A row between
+    two measured M has its evidence beside itself, and never shows its segment to be faster or slower.
     """
     if a is None or b is None:
         return NEW if a is None else GONE

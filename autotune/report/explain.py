@@ -156,7 +156,8 @@ def measured(results: Iterable[Result], problem: Problem, load: str, row: Row | 
     """The results for the problem, else for the nearest measured M of its family (the smaller of two). For a problem
     that a neighbour speaks for, it is the neighbour's that is given.
 
-    An M of the ``row`` that covers the problem goes before any other: its results are what the row was derived from.
+    An M of the ``row`` that covers the problem goes before any other: its results are what the row was derived from;
+    so does the M beside a row that lies between two, from which its evidence is.
     """
     texts: dict[str, dict[str, Result]] = {}
     for result in sorted((each for each in results if each.load == load), key=lambda each: each.date):
@@ -166,7 +167,8 @@ def measured(results: Iterable[Result], problem: Problem, load: str, row: Row | 
         return None
 
     def distance(each: Problem) -> tuple[bool, int, int]:
-        return (row is not None and not row.first <= each.m <= row.last, abs(each.m - problem.m), each.m)
+        own = row is None or (row.first <= each.m <= row.last if tables.measured_in(row) else each.m == row.at)
+        return (not own, abs(each.m - problem.m), each.m)
 
     nearest = min(alike, key=distance)
     found = sorted(alike[nearest].values(), key=lambda r: (r.status not in (OK, PRUNED), r.time_us, r.route))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..kernels import STOCK
-from ..search.measured import bar, noise_of, saved_us
+from ..search.measured import LEAST_ROUNDS, bar, noise_of, saved_us
 from ..search.results import PRUNED, Result
 from . import tables
 from .explain import Explanation, Measured
@@ -42,7 +42,9 @@ def _evidence(e: Explanation) -> dict[str, str]:
     what = "rival" if tables.is_stock(row) else "speedup"
     whose = f" and {tables.shape(e.found.decision.neighbour.family)}" if e.found.decision.neighbour else ""
     where = "" if tables.is_stock(row) or row.first == row.last else ", where that bound is lowest"
-    rounds = tables.count(row.samples, "round")
+    if not tables.measured_in(row):
+        where = ", the weaker of the M on both sides, between which nothing was measured"
+    rounds = tables.count(row.samples, "round") + (" of screening" if row.samples < LEAST_ROUNDS else "")
     return {
         what: f"{tables.speedup(tables.evidence(row))} over stock at M={row.at}{whose}{where}; {rounds}",
         "bound": tables.bound(e.found.decision.neighbour.bound) if e.found.decision.neighbour else "",
@@ -78,7 +80,10 @@ def _measured(e: Explanation, m: Measured) -> list[Any]:
     elif m.problem.layout != e.problem.layout:
         title.append(f" of the layout {m.problem.layout}", style="yellow not bold")
     if m.problem.m != e.problem.m:
-        title.append(f", the nearest to M={e.problem.m} that was", style="yellow not bold")
+        row = e.found.decision.row
+        beside = row is not None and row.at == m.problem.m and not tables.measured_in(row)
+        what = "beside" if beside else "the nearest to"
+        title.append(f", {what} M={e.problem.m}{'' if beside else ' that was'}", style="yellow not bold")
     timed, refused = m.timed, m.results[len(m.timed) :]
     shown = list(timed[:MOST_TIMED])
     # Stock and the route are what the list is about, however far down they come.

@@ -148,6 +148,11 @@ def is_stock(row: Row) -> bool:
     return row.route.kernel == "stock"
 
 
+def measured_in(row: Row) -> bool:
+    """Whether the row's evidence is of an M that it covers; else it lies between two measured ones."""
+    return row.first <= row.at <= row.last
+
+
 def three(value: float) -> str:
     """Three significant digits and no exponent: ``0.0213``, ``47.1``, ``130``, ``13400``."""
     if value <= 0:

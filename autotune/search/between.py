@@ -5,8 +5,13 @@ So a route that is good at both ends is taken for what lies between, if what its
 It need not be the best at either: the best of an M often is so at that one alone, with other tiles of the same kernel a
 few per cent behind, and the more precise the clock, the rarer the ties that would give two neighbours one route.
 
-Where the ends differ, evidence of one session counts too, since screening saw more routes than the play-offs: against a
-bar that is higher by what one session differs from the next.
+Speedups at the ends say little of those between: kernels take rows in groups, stock does so in others, and where the
+one has begun a group and the other has not, a route that gains 1.5x at both ends may lose a quarter. What holds for
+either is that its time lies between its times at the ends. So a route is held to its **least** gain: stock's shorter
+time over the route's longer one.
+
+Evidence of one session counts too, since screening saw more routes than the play-offs, against a bar that is higher by
+what one session differs from the next.
 """
 
 from __future__ import annotations
@@ -17,57 +22,82 @@ from .. import kernels
 from ..kernels import STOCK, Route
 from . import results
 from .measured import NEARLY, Measured, played_off
+from .results import Result
 
 GAP = 2.0
 """Largest ratio of two measured M between which a route is used."""
 
 
 def route(
-    before: Measured, after: Measured, ends: tuple[Route, Route], margin: float, gpu_bound: bool, luck: float
+    before: Measured,
+    after: Measured,
+    ends: tuple[Route, Route],
+    margin: float,
+    gpu_bound: bool = False,
+    luck: float = 0.0,
+    held: Route | None = None,
 ) -> Optional[Route]:
     """The route between two measured M, at which ``ends`` are used; None where that is stock.
 
-    The ends' own where they have the same; else, of the routes that may be used at both, the one whose weaker lower
-    bound is largest, or an end's own that comes close to it: then there is one route less. The other arguments are
-    those of :meth:`Measured.eligible`.
+    Of the routes that may be used at both ends and whose least gain clears the margin: the ends' own where they have
+    the same; else the one that gains most by that measure, or, where it comes close, the one that a table ``held``
+    there, or an end's. The other arguments are those of :meth:`Measured.eligible`.
     """
     if STOCK in ends or after.problem.m > GAP * before.problem.m:
         return None
-    first, last = before.problem.with_m(before.problem.m + 1), after.problem.with_m(after.problem.m - 1)
-
-    def fits(each: Route) -> bool:
-        smooth = each != STOCK and kernels.kernel(each.kernel).smooth
-        return smooth and kernels.accepts(each, first) and kernels.accepts(each, last)
-
-    if ends[0] == ends[1]:
-        return ends[0] if fits(ends[0]) else None
     costs = _costs(before, after)
 
     def usable(at: Measured, each: Route) -> bool:
         row = at.rows[each]
+        known = costs.get(each.kernel)
         if played_off(row):
-            return at.clears(row, margin, row.host_us, gpu_bound, luck)
-        cost = 0.0 if gpu_bound else costs.get(each.kernel)
+            return at.clears(row, margin, max(row.host_us, known or 0.0), gpu_bound, luck)
         timed = row.status in (results.OK, results.PRUNED)
+        cost = 0.0 if gpu_bound else known
         return timed and cost is not None and at.clears(row, margin, cost, gpu_bound, luck, sessions=1)
 
     worth = {
-        each: min(before.rows[each].low, after.rows[each].low)
+        each: gain
         for each in sorted(before.rows.keys() & after.rows.keys(), key=str)
-        if fits(each) and usable(before, each) and usable(after, each)
+        if _fits(each, before, after) and usable(before, each) and usable(after, each)
+        if (gain := least(before, after, each)) > 1 + margin
     }
     if not worth:
         return None
+    if ends[0] == ends[1] and ends[0] in worth:
+        return ends[0]
     enough = (1 - NEARLY) * max(worth.values())
+    if held is not None and worth.get(held, 0.0) >= enough:
+        return held
     near = [end for end in ends if worth.get(end, 0.0) >= enough]
     return max(near or worth, key=worth.__getitem__)
 
 
+def _fits(each: Route, before: Measured, after: Measured) -> bool:
+    """Whether the route may be used between, as far as numbers do not matter: it is legal there, changes smoothly, and
+    its rows at both ends speak of one kernel, under one MLX."""
+    first, last = before.problem.with_m(before.problem.m + 1), after.problem.with_m(after.problem.m - 1)
+    legal = each != STOCK and kernels.accepts(each, first) and kernels.accepts(each, last)
+    return legal and kernels.kernel(each.kernel).smooth and one_evidence(before.rows[each], after.rows[each])
+
+
+def one_evidence(one: Result, other: Result) -> bool:
+    """Whether two rows of a route are as fresh as each other: a row of a table has one kernel, space and MLX."""
+    return (one.kernel, one.space, one.mlx) == (other.kernel, other.space, other.mlx)
+
+
+def least(before: Measured, after: Measured, each: Route) -> float:
+    """The least speedup that the lower bounds at the ends leave possible where times lie between those at the ends."""
+    rows = (before.rows[each], after.rows[each])
+    return min(at.rows[STOCK].stock_us for at in (before, after)) / max(row.stock_us / row.low for row in rows)
+
+
 def _costs(*ends: Measured) -> dict[str, float]:
     """The most that a call of each kernel costs the program, of its play-offs: only these find it out, and calls of one
-    kernel differ little in it."""
+    kernel differ little in it. On a CPU, and by a model, it is nothing; elsewhere 0 means that it was not measured."""
     found: dict[str, float] = {}
     for each, row in (pair for end in ends for pair in end.rows.items()):
-        if played_off(row):
+        known = row.host_us or row.backend == "cpu" or row.source == "simulated"
+        if played_off(row) and known:
             found[each.kernel] = max(row.host_us, found.get(each.kernel, row.host_us))
     return found

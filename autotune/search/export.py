@@ -28,8 +28,8 @@ from .results import Origin, Result
 
 Path = tuple[int, int, float, tuple[Route, ...]]
 """A choice for the M so far: its changes, minus its votes, its loss (minus the sum of log speedups) and its routes."""
-Across = Callable[[Measured, Measured, tuple[Route, Route]], Optional[Route]]
-"""From two neighbouring measured M and what is routed there to the route between them, as :func:`between.route`."""
+Across = Callable[..., Optional[Route]]
+""":func:`between.route` under the rules of an export."""
 
 
 def newest(rows: Iterable[Result]) -> list[Result]:
@@ -103,17 +103,19 @@ def routes(
     luck: float = 0.0,
 ) -> dict[Family, list[Row]]:
     """The table's rows for each family."""
-    across = partial(between.route, margin=margin, gpu_bound=gpu_bound, luck=luck)
     ties = {}
     votes: dict[str, Counter[Route]] = defaultdict(Counter)
+    held = {family: _held(incumbent, family) for family in families}
     for family, measured in families.items():
-        held = _held(incumbent, family)
-        ties[family] = [each.ties(margin, held.get(each.problem.m), gpu_bound, luck) for each in measured]
+        stood = held[family]
+        ties[family] = [each.ties(margin, stood.get(each.problem.m), gpu_bound, luck) for each in measured]
         votes[class_of(str(family))].update(route for each in ties[family] for route in each)
-    return {
-        family: _rows(measured, choose(ties[family], measured, votes[class_of(str(family))]), across)
-        for family, measured in families.items()
-    }
+    found = {}
+    for family, measured in families.items():
+        choice = choose(ties[family], measured, votes[class_of(str(family))])
+        across = partial(between.route, margin=margin, gpu_bound=gpu_bound, luck=luck)
+        found[family] = _rows(measured, choice, across, held[family])
+    return found
 
 
 def choose(
@@ -163,22 +165,28 @@ def _held(incumbent: Table | None, family: Family) -> dict[int, Route]:
     return held
 
 
-def _rows(measured: Sequence[Measured], choice: Sequence[Route], across: Across) -> list[Row]:
-    """Intervals of M from the routes at measured M and those between them, each with the evidence of its weakest M."""
+def _rows(
+    measured: Sequence[Measured], choice: Sequence[Route], across: Across, held: Mapping[int, Route]
+) -> list[Row]:
+    """Intervals of M from the routes at measured M and those between them, each with the evidence of its weakest M.
+
+    A route between two M makes one interval with these where both have it. Where they differ it has an interval of its
+    own: what was measured at an M is the evidence for that M.
+    """
     stretches: list[_Stretch] = []
-
-    def add(first: int, last: int, route: Route, evidence: list[Measured]) -> None:
-        if stretches and stretches[-1].route == route and stretches[-1].last + 1 == first:
-            stretches[-1].last = last
-            stretches[-1].evidence += evidence
-        else:
-            stretches.append(_Stretch(first, last, route, evidence))
-
     for number, (each, route) in enumerate(zip(measured, choice)):
-        before, m = measured[number - 1], each.problem.m
-        if number and m > before.problem.m + 1 and (bridge := across(before, each, (choice[number - 1], route))):
-            add(before.problem.m + 1, m - 1, bridge, [before, each])
-        add(m, m, route, [each])
+        m = each.problem.m
+        if stretches:
+            before, last, ends = measured[number - 1], stretches[-1], (choice[number - 1], route)
+            gap = last.last + 1
+            bridge = across(before, each, ends, held=held.get(gap)) if gap < m else route
+            if ends[0] == route == bridge and between.one_evidence(before.rows[route], each.rows[route]):
+                last.last = m
+                last.evidence.append(each)
+                continue
+            if gap < m and bridge is not None:
+                stretches.append(_Stretch(gap, m - 1, bridge, [before, each]))
+        stretches.append(_Stretch(m, m, route, [each]))
     return [_row(each) for each in stretches]
 
 

@@ -2,35 +2,51 @@
 
     python benchmarks/search/between.py tuned_tables/h100.csv
     python benchmarks/search/between.py tuned_tables/h100.csv --keep 1 2 4 8 16 32 64 128 256 512
+    autotune sweep --chip m4pro --simulate --out m4pro.csv && python benchmarks/search/between.py m4pro.csv --model
 
 Routes are derived without one M of a family at a time, or without all that are not kept, and what they have for the M
 that was left out is held against what was measured there: the speedup over stock of the route taken, of the best
 measured, and of what is taken if a route has to win at both ends. A route that was not timed at the M has no speedup
 and counts as unmeasured. M beside which no M is left within a factor of two are not counted: they take stock.
+
+``--model`` asks the model of the chip that a simulated CSV is of, which knows every M: the rule is applied to each two
+measured M that are no more than a factor of two apart, whatever was measured between them, and what it takes for the M
+between is held against stock there. The same is said of the rule without its least gain.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from statistics import mean
+from unittest import mock
 
+from autotune.devices.simulated import chip as chips
+from autotune.devices.simulated import model
 from autotune.kernels import STOCK, Route
+from autotune.problem import Family, Problem
 from autotune.routing.neighbours import class_of
 from autotune.routing.table import Row
 from autotune.search import between, export, generalize, measured, results
 from autotune.search.measured import MARGIN, Measured
+from autotune.search.results import Result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("csv", type=Path)
     parser.add_argument("--keep", type=int, nargs="+", help="the M that are left; default: all but one at a time")
+    parser.add_argument("--model", action="store_true", help="ask a simulated chip's model for the M between")
     options = parser.parse_args()
     rows = results.read(options.csv)
     families, luck = measured.by_family(rows), measured.luck(rows)
+    if options.model:
+        by_model(rows, families, luck)
+        return
     found: dict[str, list[tuple[Measured, Route, Route]]] = {}
     for family, every in families.items():
         for left, out in splits(every, options.keep):
@@ -52,6 +68,39 @@ def main() -> None:
             len(lines) - len(known),
         )
         print("|", " | ".join(map(str, (class_, *cells))), "|")
+
+
+def by_model(rows: Sequence[Result], families: Mapping[Family, Sequence[Measured]], luck: float) -> None:
+    """Prints, with the least gain asked for and without, how many M between are routed and how they fare."""
+    if any(row.source != "simulated" for row in rows):
+        sys.exit("--model is for the results of one simulated chip")
+    chip = chips.get(rows[0].chip)
+
+    def seconds(problem: Problem, route: Route) -> float:
+        """With the link of a chain."""
+        linked = model.predict(problem, chip, model.NEWEST, route, "chained").seconds
+        return linked + chip.constants.launch_us * 1e-6
+
+    print("| rule | M between, routed | slower than stock | least gain | mean gain |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for name, least in (("shipped", between.least), ("without its least gain", lambda *_: math.inf)):
+        gains = []
+        with mock.patch.object(between, "least", least):
+            for before, after in (pair for every in families.values() for pair in near(every)):
+                ends = tuple(each.ties(MARGIN, luck=luck)[0] for each in (before, after))
+                route = between.route(before, after, ends, MARGIN, luck=luck)
+                family = before.problem.family
+                problems = [family.at(m) for m in range(before.problem.m + 1, after.problem.m)] if route else []
+                gains += [seconds(each, STOCK) / seconds(each, route) for each in problems]
+        slower = sum(gain < 1 for gain in gains)
+        print(f"| {name} | {len(gains)} | {slower} | {min(gains, default=math.nan):.2f}x | {geometric(gains):.2f}x |")
+
+
+def near(every: Sequence[Measured]) -> Iterator[tuple[Measured, Measured]]:
+    """Each two measured M that are no more than a factor of two apart."""
+    for before, after in combinations(every, 2):
+        if after.problem.m <= between.GAP * before.problem.m:
+            yield before, after
 
 
 def splits(every: Sequence[Measured], keep: Sequence[int] | None) -> Iterator[tuple[list[Measured], list[Measured]]]:

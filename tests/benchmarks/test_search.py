@@ -4,6 +4,7 @@ import importlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -244,6 +245,26 @@ class TestBetween:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         last = "| quantized_matmul f16 affine-b4-g64 nt | 1 | 2.50x | 100% | 1.00x | 0 | 0 |"
         assert done.stdout.splitlines()[2:] == [last]
+
+    def test_a_model_is_asked_for_every_m_between(self, csv):
+        """Between 8 and 12, 12 and 16, and 8 and 16: 3, 3 and 7. With stock as short at 16 as the routes are, none is
+        left but the first ones. These routes are slower than stock on a Mac."""
+        from autotune.search import results
+
+        rows = [replace(row, source="simulated", chip="m4pro") for row in results.read(csv)]
+        rows = [replace(row, stock_us=40) if row.route == "stock" and "M=16" in row.problem else row for row in rows]
+        csv.write_text(results.dumps(rows), "utf-8")
+        command = [sys.executable, str(FOLDER / "between.py"), str(csv), "--model"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        shipped, without = (line.split(" | ") for line in done.stdout.splitlines()[2:])
+        assert (shipped[0], shipped[1]) == ("| shipped", "3")
+        assert without[1] == "13"
+        assert float(without[3].removesuffix("x")) < 1
+
+    def test_a_model_of_nothing_simulated(self, csv):
+        command = [sys.executable, str(FOLDER / "between.py"), str(csv), "--model"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
 
 
 class TestFamilies:

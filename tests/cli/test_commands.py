@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -567,6 +568,15 @@ class TestExport:
         assert ended.code == OK
         assert "warning: the table that is there is not used to break ties" in ended.err
         assert exported.read_bytes() == whole
+
+    def test_what_was_measured_again_by_another_clock_counts_alone(self, call, measured):
+        """As where two sweeps were put together: times of two clocks cannot be compared."""
+        rows = results.read(measured)
+        again = [replace(row, clock="gated", time_us=row.time_us / 2) for row in rows if row.route == "stock"]
+        measured.write_text("".join([results.dumps(rows), *results.dumps(again).splitlines(True)[1:]]), "utf-8")
+        ended = call("export", "--from-csv", str(measured))
+        assert "4 results were left out: of an older MLX or of another clock" in ended.err
+        assert {(row.route, row.clock) for row in results.read(measured)} == {("stock", "gated")}
 
     def test_of_two_machines(self, fails, measured):
         lines = measured.read_text().splitlines(True)

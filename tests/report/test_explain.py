@@ -327,6 +327,15 @@ def test_text_says_where_another_m_was_measured():
     assert "The route chunk rows=16 was not timed at M=8." in text
 
 
+def test_text_says_that_a_row_lies_between_two_measured_m():
+    """Its evidence is of the weaker one, also where the other one is nearer, and that one's results are listed."""
+    table = make({WIDE: [row(3, 3, PAD, 2.9), row(4, 7, "upcast", 1.9, at=8, samples=2), row(8, 8)]})
+    text = _text(explain(problem(WIDE, 4), table, RESULTS))
+    assert "over stock at M=8, the weaker of the M on both sides, between which nothing was measured; " in text
+    assert "; 2 rounds of screening\n" in text
+    assert "Measured at M=8, beside M=4\n" in text
+
+
 def test_text_names_stocks_best_rival():
     text = _text(explain(problem(WIDE, 1), make({WIDE: [row(1, 3)]}), RESULTS))
     assert f"Best rival of stock: {PAD}, 44.1 us, 2.95x [" in text
