@@ -11,7 +11,7 @@ from .output import emit, next_step, note
 if TYPE_CHECKING:
     from ..chips import Chip
     from ..problem import Problem
-    from ..search.sweep import Plan
+    from ..search.plan import Plan
 
 
 def describe(plan: Plan, backend: str, nax: bool, json: bool, timeout: float = 0.0, away: Chip | None = None) -> None:

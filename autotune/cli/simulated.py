@@ -13,8 +13,9 @@ from .stop import Stop
 if TYPE_CHECKING:
     from ..kernels import Route
     from ..problem import Problem
+    from ..search.plan import Plan
     from ..search.studies import ProblemStudy
-    from ..search.sweep import Outcome, Plan
+    from ..search.sweep import Outcome
 
 ROUTE_SECONDS = 0.0027
 """What a route takes of a simulated sweep, most of it the search's own work (docs/simulated.md)."""

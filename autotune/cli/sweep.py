@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ..machine import Machine
     from ..problem import Problem
     from ..search.isolated import IsolatedDevice
-    from ..search.sweep import Outcome, Plan
+    from ..search.plan import Plan
+    from ..search.sweep import Outcome
 
 EFFORTS = ("quick", "standard", "full")
 
@@ -84,7 +85,7 @@ def register(app: typer.Typer) -> None:
         from ..machine import backend, local
         from ..search import space
         from ..search.measure import EFFORTS as BY_NAME
-        from ..search.sweep import Plan
+        from ..search.plan import Plan
 
         if simulate:
             if not chip:

@@ -18,7 +18,7 @@ from ..kernels import STOCK
 from ..problem import Family, Problem
 from . import space
 from .measure import Effort
-from .sweep import Plan
+from .plan import Plan
 
 PROBES = ((16, 256, 512), (256, 512, 512))
 """M, N and K of the calls that are timed: the second only where the first is too short to say much."""

@@ -30,9 +30,10 @@ from autotune.problem import Problem
 from autotune.routing.table import Table
 from autotune.search import export
 from autotune.search.measure import EFFORTS, Effort
+from autotune.search.plan import Plan
 from autotune.search.results import Origin, Result
 from autotune.search.studies import ProblemStudy
-from autotune.search.sweep import Plan, Sweep
+from autotune.search.sweep import Sweep
 from autotune.search.tuned import Tuned
 
 PROBLEMS = tuple(

@@ -39,6 +39,7 @@ from autotune.kernels import STOCK, Route
 from autotune.problem import Problem
 from autotune.search import record, results, space, studies, sweep
 from autotune.search.measure import EFFORTS, Meter
+from autotune.search.plan import Plan
 from autotune.search.recorded import Recorded
 from autotune.search.results import Origin, Result
 
@@ -167,7 +168,7 @@ def swept(spaces: Sequence[Space], budgets: Sequence[int], seed: int) -> list[li
         opened.append(studies.ProblemStudy(storage, problem, origin, routes))
         return opened[-1]
 
-    plan = sweep.Plan(tuple(rows), EFFORTS["quick"], (kernel,), seed=seed)
+    plan = Plan(tuple(rows), EFFORTS["quick"], (kernel,), seed=seed)
     by_problem = dict(zip(rows, budgets))
     _Sweep(by_problem, replay.Replay(rows), origin, plan, open_study, replay.Silent(), sleep=lambda _: None).run()
     found = []

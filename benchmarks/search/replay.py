@@ -36,8 +36,9 @@ from autotune.devices.base import Accuracy, RouteFailed
 from autotune.kernels import STOCK, Route
 from autotune.machine import Machine
 from autotune.problem import Problem
-from autotune.search import results, space, studies, sweep
+from autotune.search import results, space, studies, sweep, tuner
 from autotune.search.measure import EFFORTS
+from autotune.search.plan import Plan
 from autotune.search.results import Result
 from autotune.search.stats import geometric_mean
 from autotune.search.studies import ProblemStudy
@@ -158,7 +159,7 @@ def swept(recorded: Recorded, budget: int, seed: int) -> list[float]:
     """f of each problem after a sweep with so many routes a problem."""
     origin = next(iter(next(iter(recorded.values())).values())).origin
     storage = InMemoryStorage()
-    plan = sweep.Plan(tuple(recorded), replace(EFFORTS["quick"], searched=budget), names(recorded), seed=seed)
+    plan = Plan(tuple(recorded), replace(EFFORTS["quick"], searched=budget), names(recorded), seed=seed)
 
     def open_study(problem: Problem, routes: Sequence[Route]) -> ProblemStudy:
         return ProblemStudy(storage, problem, origin, routes)
@@ -214,7 +215,7 @@ class _Known(sweep.Sweep):
 
     def __init__(self, recorded: Recorded, problem: Problem, budget: int, seed: int) -> None:
         origin, storage = recorded[problem][STOCK].origin, InMemoryStorage()
-        plan = sweep.Plan((problem,), replace(EFFORTS["quick"], searched=budget), names(recorded), seed=seed)
+        plan = Plan((problem,), replace(EFFORTS["quick"], searched=budget), names(recorded), seed=seed)
 
         def open_study(problem: Problem, routes: Sequence[Route]) -> ProblemStudy:
             return ProblemStudy(storage, problem, origin, routes)
@@ -224,7 +225,7 @@ class _Known(sweep.Sweep):
         for each in sorted(far, key=lambda each: (-far[each], -each.m)):
             costs = [(route, 1 / row.speedup if row.speedup else math.inf) for route, row in recorded[each].items()]
             timed = [(cost, route) for route, cost in costs if route != STOCK and math.isfinite(cost)]
-            winners = [route for _, route in sorted(timed, key=lambda pair: pair[0])[: sweep.WINNERS]]
+            winners = [route for _, route in sorted(timed, key=lambda pair: pair[0])[: tuner.WINNERS]]
             self._learned.keep(each, costs)
             self._winners.setdefault(each.family, {})[each.m] = winners
 

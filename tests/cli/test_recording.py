@@ -10,8 +10,9 @@ from autotune.cli import outcome, recording
 from autotune.kernels import STOCK
 from autotune.search import recorded, space, studies
 from autotune.search.measure import EFFORTS
+from autotune.search.plan import Plan
 from autotune.search.results import Origin
-from autotune.search.sweep import Done, Outcome, Plan, Sweep
+from autotune.search.sweep import Done, Outcome, Sweep
 
 FAMILY = "quantized_matmul N=64 K=512 f16 affine-b4-g64 nt"
 EVEN = EFFORTS["quick"].recording()

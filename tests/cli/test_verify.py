@@ -153,7 +153,7 @@ class TestBeforeASweep:
         from autotune.cli import sweep
         from autotune.problem import Problem
         from autotune.search.measure import EFFORTS
-        from autotune.search.sweep import Plan
+        from autotune.search.plan import Plan
 
         def proven(failures, names=()):
             monkeypatch.setattr(verify, "before_sweep", lambda *_: failures)

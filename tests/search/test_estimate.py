@@ -9,7 +9,7 @@ from autotune.problem import Problem
 from autotune.search import space
 from autotune.search.estimate import LONG, PROBES, Estimate, estimate, speeds
 from autotune.search.measure import EFFORTS
-from autotune.search.sweep import Plan
+from autotune.search.plan import Plan
 
 STANDARD = EFFORTS["standard"]
 PROBLEM = Problem.parse("quantized_matmul M=3 N=512 K=512 f16 affine-b4-g64 nt")
