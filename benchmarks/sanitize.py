@@ -18,7 +18,7 @@ from autotune import kernels, machine
 from autotune.devices import proof
 from autotune.kernels import ahead
 from autotune.kernels.family import Family
-from autotune.search import verify
+from autotune.search import trials
 
 SMALL = 1 << 19
 """Operations of a case that is small enough: tools make kernels hundreds of times slower."""
@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--kernel", action="append", help="only this family (repeatable)")
     asked = parser.parse_args()
     here = machine.local(machine.default_kind())
-    target = verify.Target(here.backend, here.backend, here.nax)
+    target = trials.Target(here.backend, here.backend, here.nax)
     families = [
         name
         for name, kernel in kernels.KERNELS.items()
@@ -41,7 +41,7 @@ def main() -> int:
         return 2
     wrong = runs = 0
     for name in families:
-        works = verify.plan(target, [name], False)
+        works = trials.plan(target, [name], False)
         step = max(1, len(works) // asked.configs)
         picked = []
         for turn, work in enumerate(works[::step]):

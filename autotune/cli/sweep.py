@@ -213,10 +213,10 @@ def _proven(plan: Plan, target: IsolatedDevice) -> Plan:
 
     from .. import kernels
     from ..kernels import STOCK
-    from ..search import verify
+    from ..search import trials, verify
 
     backend = target.machine.backend
-    here = verify.Target(backend, backend, target.machine.nax)
+    here = trials.Target(backend, backend, target.machine.nax)
     failures = verify.before_sweep(plan.problems, plan.kernels, here, target, plan.seed)
     for name, failure in failures.items():
         how = "is wrong" if failure.kind == "wrong" else f"failed ({failure.kind})"

@@ -11,7 +11,7 @@ from ..errors import UnfitError, UsageError, unknown
 from .output import JSON, emit, next_step, note
 
 if TYPE_CHECKING:
-    from ..search.verify import Target, Work
+    from ..search.trials import Target, Work
 
 DEVICES = ("metal", "cuda", "cpu", "msl-host")
 
@@ -76,7 +76,7 @@ def target_of(device: str, schedules: list[str], check: bool) -> tuple[Target, s
     """The target that the options name, and MLX's kind of device for it. Raises :class:`UnfitError` if not there."""
     from .. import machine
     from ..devices.proof import CHECK, WAYS
-    from ..search.verify import Target
+    from ..search.trials import Target
 
     if device and device not in DEVICES:
         raise unknown("device", device, DEVICES)
@@ -112,7 +112,7 @@ def _require_compiler() -> None:
 def _works(target: Target, names: list[str], routes: list[Any], cases: list[str], exhaustive: bool) -> list[Work]:
     from .. import kernels
     from ..devices.cases import Case
-    from ..search import verify
+    from ..search import trials
 
     if cases and not routes:
         raise UsageError("--case needs --route", "a report gives both in its commands")
@@ -121,9 +121,9 @@ def _works(target: Target, names: list[str], routes: list[Any], cases: list[str]
     for route in routes:
         kernels.kernel(route.kernel)
     works = (
-        verify.given(target, routes, [Case.parse(text) for text in cases])
+        trials.given(target, routes, [Case.parse(text) for text in cases])
         if routes
-        else verify.plan(target, names, exhaustive)
+        else trials.plan(target, names, exhaustive)
     )
     if not works:
         raise UsageError(f"no kernel of autotune's runs on {target.name}", "autotune devices says what is here")

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ..machine import Machine
-from ..search.verify import REFUSED, Failure, Outcome, Target, Verdict, Work
+from ..search.trials import Target, Work
+from ..search.verdict import REFUSED, Failure, Outcome, Verdict
 
 MOST_LISTED = 10
 """Routes of one kernel whose first failure the text lists; the JSON report has all."""

@@ -13,7 +13,7 @@ from autotune.cli import app as cli
 from autotune.errors import FAILED, OK, UNFIT, USAGE, WRONG, AutotuneError
 from autotune.kernels import STOCK, Route
 from autotune.search import verify
-from autotune.search.verify import Failure, Outcome, Verdict
+from autotune.search.verdict import Failure, Outcome, Verdict
 
 CASE = "matmul M=5 N=7 K=12 f16 nt | surrounded"
 ONE = ("--device", "cpu", "--route", "pad multiple=8 fill=zeros", "--case", CASE, "--seed", "3")

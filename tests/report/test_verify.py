@@ -13,7 +13,8 @@ from autotune.devices.cases import Case, Kind
 from autotune.devices.proof import Element
 from autotune.kernels import STOCK, Route
 from autotune.report import verify as report
-from autotune.search.verify import Failure, Outcome, Target, Verdict
+from autotune.search.trials import Target
+from autotune.search.verdict import Failure, Outcome, Verdict
 
 CASE = Case.parse("matmul M=5 N=7 K=12 f16 nt | surrounded")
 ROUTE = Route.parse("gemm bm=8 bn=16")

@@ -1,45 +1,28 @@
-"""What a verification tries, what it makes of what it sees, and that a broken kernel costs nothing else."""
+"""What a verification makes of what it sees, and that a broken kernel costs nothing else."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from pathlib import Path
 
-import broken
-import mlx.core as mx
 import pytest
 
 from autotune import kernels
-from autotune.devices import cases, proof
-from autotune.devices.base import Accuracy, RouteFailed
+from autotune.devices import proof
+from autotune.devices.base import RouteFailed
 from autotune.devices.cases import Case, Kind
 from autotune.devices.proof import Element, Proof
-from autotune.errors import FAILED, OK, WRONG, UsageError
+from autotune.errors import FAILED, OK, WRONG
 from autotune.kernels import STOCK, Route
 from autotune.problem import Problem
-from autotune.search import space, verify
+from autotune.search import trials, verify
 from autotune.search.isolated import IsolatedDevice
-from autotune.search.verify import Failure, Target, Work
+from autotune.search.trials import Target, Work
+from autotune.search.verdict import judged
 
 CPU = Target("cpu", "cpu", False)
-METAL = Target("metal", "metal", True)
-HOST = Target("msl-host", "metal", True, ("in-order", "check"))
 SMALL = Case.parse("matmul M=5 N=7 K=12 f16 nt")
 SEED = 3
-
-
-@pytest.fixture
-def ours(monkeypatch):
-    """Registers a kernel that is right or wrong as its config says, with its space."""
-    before = mx.default_device()
-    mx.set_default_device(mx.cpu)
-    monkeypatch.setitem(kernels.KERNELS, "ours", broken.Ours())
-    how = {"values": list(broken.HOW)}
-    spaces = {**space.spaces(), "ours": {"how": how, "size": {"values": [1, 2, 4]}}}
-    monkeypatch.setattr(space, "spaces", lambda: spaces)
-    yield how
-    mx.set_default_device(before)
 
 
 class Here:
@@ -106,128 +89,9 @@ def small(*routes):
     return [Work(route, Kind.of(SMALL.problem), (SMALL,)) for route in routes]
 
 
-class TestCover:
-    ROUTES = tuple(Route.of("k", {"a": a, "b": b, "c": c}) for a in range(5) for b in range(4) for c in range(3))
-
-    def test_every_value_of_every_parameter_occurs(self):
-        found = verify.cover([self.ROUTES])
-        assert {item for route in found for item in route.items} == {i for r in self.ROUTES for i in r.items}
-        assert 5 <= len(found) <= 8
-
-    def test_is_the_same_every_time(self):
-        assert verify.cover([self.ROUTES]) == verify.cover([self.ROUTES])
-
-    def test_earlier_sets_come_first(self):
-        first = [route for route in self.ROUTES if route.config["a"] < 2]
-        found = verify.cover([first, self.ROUTES])
-        assert all(route in first for route in found[:4])
-        assert {route.config["a"] for route in found} == set(range(5))
-
-    def test_of_nothing_is_nothing(self):
-        assert verify.cover([(), ()]) == []
-
-    def test_a_kernel_without_parameters_is_one_route(self):
-        assert verify.cover([(Route("upcast"),)]) == [Route("upcast")]
-
-
-class TestPlan:
-    def test_every_kernel_that_runs_there_is_in_it(self):
-        planned = {work.route.kernel for work in verify.plan(CPU)}
-        assert planned == {kernel.name for kernel in kernels.KERNELS.values() if kernel.runs_on("cpu", False)}
-
-    def test_the_host_runs_kernels_of_our_own_alone(self):
-        names = {kernel.name for kernel in verify.chosen(HOST, [])}
-        assert names
-        assert not any(kernels.KERNELS[name].runs_on("cpu", False) for name in names)
-
-    def test_a_kernel_that_does_not_run_there_is_refused_by_name(self):
-        away = next(kernel.name for kernel in kernels.KERNELS.values() if not kernel.runs_on("cpu", False))
-        with pytest.raises(UsageError, match=f"{away} does not run on cpu"):
-            verify.plan(CPU, [away])
-
-    def test_every_candidate_value_is_tried(self, ours):
-        works = verify.plan(CPU, ["ours"])
-        assert {work.route.config["how"] for work in works} == set(broken.HOW)
-        assert {work.route.config["size"] for work in works} == {1, 2, 4}
-
-    def test_values_that_are_legal_for_large_products_alone_are_tried_too(self, ours, monkeypatch):
-        monkeypatch.setattr(broken.Ours, "legal", lambda self, p, config: config["size"] < 4 or p.k > 4000)
-        works = verify.plan(CPU, ["ours"])
-        assert 4 in {work.route.config["size"] for work in works}
-
-    def test_large_spaces_are_drawn_from_and_still_covered(self, ours, monkeypatch):
-        monkeypatch.setattr(verify, "MOST_ENUMERATED", 20)
-        verify._drawn.cache_clear()
-        works = verify.plan(CPU, ["ours"])
-        assert {work.route.config["how"] for work in works} == set(broken.HOW)
-
-    def test_usual_kinds_see_all_of_it_and_the_others_a_share(self, ours):
-        works = verify.plan(CPU, ["ours"])
-        by_kind = Counter(work.kind for work in works)
-        assert all((count > 1) == kind.usual for kind, count in by_kind.items())
-        assert {(kind.dtype, kind.layout) for kind in by_kind} == {
-            (dtype, layout) for dtype in ("f32", "f16", "bf16") for layout in ("nn", "nt", "tn", "tt")
-        }
-        usual = [len(work.cases) for work in works if work.kind.usual]
-        others = [len(work.cases) for work in works if not work.kind.usual]
-        assert max(others) < min(usual)
-
-    def test_exhaustive_is_every_config_on_every_kind(self, ours):
-        works = verify.plan(CPU, ["ours"], exhaustive=True)
-        assert len(works) == 12 * len(broken.HOW) * 3
-        assert len({len(work.cases) for work in works if work.kind.usual}) <= 3
-
-    def test_a_config_that_is_illegal_for_a_shape_is_not_tried_on_it(self, ours, monkeypatch):
-        monkeypatch.setattr(broken.Ours, "legal", lambda self, p, config: p.batch == 1 and p.k >= 100)
-        assert all(case.problem.k >= 100 for work in verify.plan(CPU, ["ours"]) for case in work.cases)
-
-    def test_legal_at_one_m_is_tried_at_every_m(self, ours, monkeypatch):
-        monkeypatch.setattr(broken.Ours, "legal", lambda self, p, config: p.batch == 1 and p.m >= 9)
-        assert {1, 5, 13} <= {case.problem.m for work in verify.plan(CPU, ["ours"]) for case in work.cases}
-
-    def test_stock_has_one_route(self):
-        assert {work.route for work in verify.plan(CPU, ["stock"])} == {STOCK}
-
-    def test_only_a_gpu_is_filled(self):
-        filling = cases.FILLING[0]
-        assert any(c.problem.m == filling for w in verify.plan(METAL, ["stock"]) for c in w.cases)
-        assert not any(c.problem.m == filling for w in verify.plan(CPU, ["stock"]) for c in w.cases)
-
-
-class TestGiven:
-    def test_a_route_on_a_case(self):
-        [work] = verify.given(CPU, [STOCK], [SMALL])
-        assert (work.route, work.cases) == (STOCK, (SMALL,))
-
-    def test_a_route_on_all_cases(self):
-        works = verify.given(CPU, [Route.parse("upcast")], [])
-        assert {work.kind.dtype for work in works} == {"f16", "bf16"}
-
-    def test_an_illegal_one_is_refused(self):
-        with pytest.raises(UsageError, match="not legal for these cases"):
-            verify.given(CPU, [Route.parse("upcast")], [Case.parse("matmul M=5 N=7 K=12 f32 nt")])
-        with pytest.raises(UsageError, match="not legal for any case"):
-            verify.given(CPU, [Route.parse("pad multiple=4096 fill=zeros")], [])
-
-    @pytest.mark.parametrize(
-        ("text", "said"),
-        [
-            ("pad multiple=9999 fill=zeros", "multiple cannot be 9999"),
-            ("pad multiple=8", "lacks fill: pad takes multiple, fill"),
-            ("pad", "lacks multiple, fill"),
-            ("pad multiple=8 fil=zeros", "unknown parameter of pad: 'fil': did you mean fill"),
-            ("pad fill=zeros multiple=8", "another order: write multiple, fill"),
-            ("pad multiple=8 multiple=8 fill=zeros", "NAME=VALUE once"),
-        ],
-    )
-    def test_a_route_that_is_not_whole_is_told_what_it_lacks(self, text, said):
-        with pytest.raises(UsageError, match=said):
-            verify.given(CPU, [Route.parse(text)], [])
-
-
 class TestVerdicts:
     def test_a_right_kernel(self, ours):
-        outcome = ran(verify.given(CPU, [how("right")], []), Here())
+        outcome = ran(trials.given(CPU, [how("right")], []), Here())
         verdict = outcome.verdicts["ours"]
         assert (verdict.said, outcome.exit_code, verdict.promised) == ("right", OK, True)
         assert 0.5 < verdict.worst <= 1
@@ -237,18 +101,16 @@ class TestVerdicts:
         "name", ["forgets_row", "leaks_padding", "rounds_partials", "spreads_specials", "wrong_shape"]
     )
     def test_a_wrong_one_is_named_with_what_repeats_it(self, ours, name):
-        outcome = ran(verify.given(CPU, [how(name)], []), Here())
+        outcome = ran(trials.given(CPU, [how(name)], []), Here())
         verdict = outcome.verdicts["ours"]
         assert (verdict.said, outcome.exit_code) == ("wrong", WRONG)
         for failure in verdict.failures:
             assert failure.route == how(name)
-            assert (
-                verify.judged(how(name), failure.case, proof.prove(how(name), failure.case, SEED))[0] == failure.detail
-            )
+            assert judged(how(name), failure.case, proof.prove(how(name), failure.case, SEED))[0] == failure.detail
 
     def test_one_that_raises_has_failed_and_is_not_wrong(self, ours):
         prover = Here()
-        outcome = ran(verify.given(CPU, [how("raises")], []), prover)
+        outcome = ran(trials.given(CPU, [how("raises")], []), prover)
         verdict = outcome.verdicts["ours"]
         assert (verdict.said, outcome.exit_code) == ("failed", FAILED)
         assert {failure.kind for failure in verdict.failures} == {"raised"}
@@ -322,7 +184,7 @@ class TestVerdicts:
         assert outcome.verdicts["upcast"].runs == 2
 
     def test_works_are_shared_among_provers_and_the_result_does_not_depend_on_it(self, ours):
-        works = verify.given(CPU, [how("forgets_row"), how("right")], [])
+        works = trials.given(CPU, [how("forgets_row"), how("right")], [])
         one = ran(works, Here())
         listener, three = Silent(), [Here(), Here(), Here()]
         several = verify.verify(works, three, SEED, ("",), listener)
@@ -333,40 +195,6 @@ class TestVerdicts:
     def test_what_no_route_is_to_blame_for_ends_it(self):
         with pytest.raises(ZeroDivisionError):
             ran(small(STOCK), Says(stock=ZeroDivisionError()))
-
-
-class TestJudged:
-    """Compositions beyond their elements' bound are held to the sweep's rule."""
-
-    ROUTE = Route.parse("pad multiple=8 fill=zeros")
-
-    def of(self, mine, stock):
-        return verify.judged(self.ROUTE, SMALL, Proof(bad().element, accuracy=(mine, stock)))
-
-    def test_as_good_as_stock_is_right(self):
-        objection, share = self.of(Accuracy(0.01, 0.05, 0.01, 0.05), Accuracy(0.01, 0.05, 0, 0))
-        assert (objection, share) == ("", pytest.approx(1 / 2.1))
-
-    def test_far_worse_is_wrong(self):
-        objection, share = self.of(Accuracy(0.1, 0.5, 0.1, 0.5), Accuracy(0.01, 0.05, 0, 0))
-        assert "error 0.1 is above" in objection
-        assert share > 1
-
-    def test_a_finding_is_wrong_whatever_the_numbers(self):
-        assert verify.judged(self.ROUTE, SMALL, Proof(finding="race: two threads"))[0] == "race: two threads"
-
-
-class TestCommand:
-    def test_repeats_the_failure(self):
-        failure = Failure(how("right"), Case.parse("matmul M=4 N=2 K=3 f32 nt | offset lead=2"), "", "wrong", "")
-        assert failure.command("metal", 7) == (
-            "autotune verify --device metal --route 'ours how=right size=1' "
-            "--case 'matmul M=4 N=2 K=3 f32 nt | offset lead=2' --seed 7"
-        )
-
-    @pytest.mark.parametrize(("way", "said"), [("reverse", "--schedule reverse"), ("check", "--check")])
-    def test_says_how_the_host_ran_it(self, way, said):
-        assert Failure(STOCK, SMALL, way, "wrong", "").command("msl-host", 7).endswith(said)
 
 
 class TestBeforeSweep:
