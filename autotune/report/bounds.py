@@ -54,7 +54,7 @@ class AtM:
 
 
 @dataclass(frozen=True)
-class Measured:
+class StockTime:
     """Stock as a sweep timed it: seconds a call, in evaluations of at least ``least`` seconds."""
 
     seconds: float
@@ -104,7 +104,7 @@ class Bounds:
 
 
 def bounds(
-    problem: Problem, chip: SimulatedChip, version: str, measured: Mapping[int, Measured] | None = None
+    problem: Problem, chip: SimulatedChip, version: str, measured: Mapping[int, StockTime] | None = None
 ) -> Bounds:
     """The model's account of the stock op, chained with cold weights; ``measured`` is stock, chained too, by M.
 
@@ -144,13 +144,13 @@ def _at(problem: Problem, chip: SimulatedChip, version: str, m: int) -> AtM:
     )
 
 
-def _beside(at: AtM, measured: Measured | None, chip: SimulatedChip) -> AtM:
+def _beside(at: AtM, measured: StockTime | None, chip: SimulatedChip) -> AtM:
     if measured is None:
         return at
     return replace(at, measured=measured.seconds, expected=expected(at.seconds, measured, chip))
 
 
-def expected(seconds: float, measured: Measured, chip: SimulatedChip) -> float:
+def expected(seconds: float, measured: StockTime, chip: SimulatedChip) -> float:
     """What a sweep would measure, seconds a call, where a chained call takes ``seconds`` by the model: the small kernel
     that links calls is timed with them (autotune/devices/mlx.py), and so is each one's share of its evaluation."""
     return seconds + chip.constants.launch_us * 1e-6 + chip.evaluate / measured.calls(chip.evaluate)
@@ -260,14 +260,14 @@ def _us(seconds: float) -> float:
     return float(f"{seconds * 1e6:.4g}")
 
 
-def measured_by_m(results: Iterable[Any], problem: Problem, load: str = "chained") -> dict[int, Measured]:
+def measured_by_m(results: Iterable[Any], problem: Problem, load: str = "chained") -> dict[int, StockTime]:
     """Stock as it was measured, by M, for the problem's family."""
     found = {}
     for result in results:
         if result.route == str(STOCK) and result.load == load and result.time_us > 0 and result.source == "measured":
             other = Problem.parse(result.problem)
             if other.family == problem.family:
-                found[other.m] = Measured(result.time_us * 1e-6, _least(result.rounds))
+                found[other.m] = StockTime(result.time_us * 1e-6, _least(result.rounds))
     return found
 
 

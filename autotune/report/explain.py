@@ -134,7 +134,7 @@ def _near(table: Table, problem: Problem) -> str:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Listing:
     """All measured routes of one problem of the family: timed ones by time, then the refused ones."""
 
     problem: Problem
@@ -152,7 +152,7 @@ class Measured:
         return next((r for r in self.timed if r.status == OK and r.route not in (str(route), str(STOCK))), None)
 
 
-def measured(results: Iterable[Result], problem: Problem, load: str, row: Row | None = None) -> Measured | None:
+def measured(results: Iterable[Result], problem: Problem, load: str, row: Row | None = None) -> Listing | None:
     """The results for the problem, else for the nearest measured M of its family (the smaller of two). For a problem
     that a neighbour speaks for, it is the neighbour's that is given.
 
@@ -172,7 +172,7 @@ def measured(results: Iterable[Result], problem: Problem, load: str, row: Row | 
 
     nearest = min(alike, key=distance)
     found = sorted(alike[nearest].values(), key=lambda r: (r.status not in (OK, PRUNED), r.time_us, r.route))
-    return Measured(nearest, tuple(found))
+    return Listing(nearest, tuple(found))
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class Explanation:
     found: LookUp
     path: str
     header: Header | None
-    measured: Measured | None
+    measured: Listing | None
     notes: tuple[str, ...]
     files: tuple[tables.Standing, ...]
     peak: float | None = None

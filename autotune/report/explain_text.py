@@ -8,7 +8,7 @@ from ..kernels import STOCK
 from ..search.measured import LEAST_ROUNDS, bar, noise_of, saved_us
 from ..search.results import PRUNED, Result
 from . import tables
-from .explain import Explanation, Measured
+from .explain import Explanation, Listing
 
 MOST_TIMED, MOST_REFUSED = 20, 10
 """Rows that people want to see; a kernel with a large space has hundreds, and the JSON document has them all."""
@@ -72,7 +72,7 @@ def _table(e: Explanation) -> dict[str, str]:
     }
 
 
-def _measured(e: Explanation, m: Measured) -> list[Any]:
+def _measured(e: Explanation, m: Listing) -> list[Any]:
     simulated = _simulated(e)
     title = tables.styled(f"{'Simulated' if simulated else 'Measured'} at M={m.problem.m}", "bold")
     if e.found.decision.neighbour:
@@ -117,7 +117,7 @@ def _cells(e: Explanation, result: Result) -> tuple[Any, ...]:
     )
 
 
-def _compared(e: Explanation, m: Measured) -> list[Any]:
+def _compared(e: Explanation, m: Listing) -> list[Any]:
     """What the runner-up and stock cost beside the route.
 
     Ratios are of paired speedups: times of different rounds may differ by more than their routes do.
@@ -137,7 +137,7 @@ def _compared(e: Explanation, m: Measured) -> list[Any]:
     return [tables.styled(line, "") for line in lines]
 
 
-def _bar(e: Explanation, m: Measured) -> list[str]:
+def _bar(e: Explanation, m: Listing) -> list[str]:
     """What a route has to clear at this M: the table's margin, or this problem's own noise where that is more."""
     stock = m.of(STOCK)
     if e.header is None or stock is None:
@@ -159,7 +159,7 @@ def _against(time_us: float, taken: Result, speedup: float) -> str:
     return f"{tables.three(time_us)} us, {ratio} times the route's {tables.three(taken.time_us)} us"
 
 
-def _roofline(e: Explanation, m: Measured) -> list[Any]:
+def _roofline(e: Explanation, m: Listing) -> list[Any]:
     flops, least = m.problem.flops, m.problem.bytes
     title = tables.styled(f"Roofline at M={m.problem.m}", "bold")
     title.append(

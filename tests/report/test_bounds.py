@@ -21,7 +21,7 @@ PROBLEM = Problem.parse(FAMILY.replace(" N", " M=3 N", 1))
 
 @pytest.fixture(scope="module")
 def account():
-    return bounds.bounds(PROBLEM, chip.get("m4pro"), "0.31.1", {3: bounds.Measured(250e-6, 0.01)})
+    return bounds.bounds(PROBLEM, chip.get("m4pro"), "0.31.1", {3: bounds.StockTime(250e-6, 0.01)})
 
 
 class TestBounds:
@@ -57,7 +57,7 @@ def test_only_measured_times_of_stock_in_the_family_count():
     rows = [timed(FAMILY, 3, "stock", 130, 130), timed(FAMILY, 4, "pad multiple=8 fill=zeros", 44, 130)]
     rows.append(replace(timed(FAMILY, 5, "stock", 130, 130), source="simulated"))
     rows.append(timed(FAMILY.replace("5120", "5184"), 6, "stock", 130, 130))
-    assert bounds.measured_by_m(rows, PROBLEM) == {3: bounds.Measured(pytest.approx(130e-6), 0.01)}
+    assert bounds.measured_by_m(rows, PROBLEM) == {3: bounds.StockTime(pytest.approx(130e-6), 0.01)}
 
 
 @pytest.mark.parametrize("effort", ["quick", "standard", "full"])
