@@ -135,10 +135,10 @@ def read(path: Path) -> Source:
 
 def fits(lines: Iterable[Line]) -> Iterator[str]:
     """Fixed microseconds and TB/s for each M of a class with enough routed products, and how far the worst lies off."""
-    classes: dict[tuple[str, int, str], list[Line]] = {}
+    classes: dict[tuple[str, int, bool], list[Line]] = {}
     for line in lines:
         if line.routed:
-            key = (class_of(str(line.problem.family)), line.problem.m, line.clock)
+            key = (class_of(str(line.problem.family)), line.problem.m, line.clock == clock.PLAIN)
             classes.setdefault(key, []).append(line)
     for (class_, m, _), each in sorted(classes.items()):
         if len(each) < LEAST:

@@ -87,4 +87,5 @@ def _times(found: list[Table], words: str, ms: list[int], workloads_: list[str],
     elif format == "markdown":
         print(report.markdown(views))
     else:
-        shared.write(output.console(), report.text(views))
+        console = output.console()
+        shared.write(console, report.text(views, console.width if console.is_terminal else shared.WIDE))

@@ -28,7 +28,9 @@ from ..kernels import Route
 
 Build = Callable[[int], list[mx.array]]
 """From a number of calls to what is evaluated."""
-PLAIN, GATED = "plain", "gated"
+PLAIN, GATED, STAMPED = "plain", "gated", "stamped"
+"""How a time was taken, as results say it: by the host's clock; by the host's clock behind a gate, as it was on CUDA
+before there were stamps, and by the GPU's behind one."""
 OFF = "AUTOTUNE_GATES"
 """Environment variable: ``0`` has plain times on CUDA too."""
 
@@ -58,14 +60,14 @@ class Clock(Protocol):
 
 
 def name(backend: str) -> str:
-    """``plain`` or ``gated``: how times are taken on a backend; part of where a result comes from."""
-    return GATED if backend == "cuda" and os.environ.get(OFF) != "0" else PLAIN
+    """``plain`` or ``stamped``: how times are taken on a backend; part of where a result comes from."""
+    return STAMPED if backend == "cuda" and os.environ.get(OFF) != "0" else PLAIN
 
 
 def here() -> Clock:
     """The clock for MLX's default device."""
     on_cuda = mx.cuda.is_available() and mx.default_device().type is mx.gpu
-    return Gated(stamps()) if name("cuda" if on_cuda else "") == GATED else Plain()
+    return Gated(stamps()) if name("cuda" if on_cuda else "") == STAMPED else Plain()
 
 
 class Plain:

@@ -253,7 +253,9 @@ def as_words(problem: Problem | str) -> str:
     return shlex.quote(str(problem))
 
 
-def grid(rows: Iterable[Sequence[Any]], head: Sequence[str] = (), right: Sequence[int] = (), fold: int = -1) -> Any:
+def grid(
+    rows: Iterable[Sequence[Any]], head: Sequence[str] = (), right: Sequence[int] = (), fold: int | None = -1
+) -> Any:
     """A table without lines. ``right`` columns hold numbers; ``fold`` alone gives way on a narrow terminal."""
     from rich.table import Table as Grid
     from rich.text import Text
@@ -263,11 +265,14 @@ def grid(rows: Iterable[Sequence[Any]], head: Sequence[str] = (), right: Sequenc
     out = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(head), header_style="dim")
     for at in range(width):
         # What is not asked to fold must not be cut short either: a route or a bound is useless in part.
+        whole = fold is None or at != fold % width
+        cells = [str(row[at]) for row in (*rows, *([head] if head else []))]
         out.add_column(
             head[at] if head else "",
             justify="right" if at in right else "left",
-            no_wrap=at != fold % width,
+            no_wrap=whole,
             overflow="fold",
+            min_width=max(len(line) for cell in cells for line in [*cell.split("\n"), ""]) if whole else None,
         )
     for row in rows:
         out.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))

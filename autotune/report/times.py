@@ -7,12 +7,12 @@ evidence of the weakest M of an interval alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from ..devices.clock import GATED, PLAIN
+from ..devices.clock import PLAIN
 from ..errors import AutotuneError
 from ..kernels import STOCK, Route
 from ..problem import Family, Problem
@@ -26,6 +26,8 @@ from . import tables
 FORMATS = ("text", "markdown")
 ABREAST = 5
 """Shapes in one grid: the products of a model's layers and its head; more of them fit no page."""
+GUTTER = 2
+"""Columns between two of a grid (``tables.grid``)."""
 FAR = 0.15
 """Stock further than this from itself, as a ratio minus one, marks a machine that was busy with something else."""
 RESTLESS, UNGATED = "*", "°"
@@ -58,8 +60,13 @@ class Cell:
         return self.route != STOCK
 
 
-Grid = tuple[str, tuple[Family, ...]]
-"""A class, and families of it whose shapes are shown beside each other."""
+@dataclass(frozen=True)
+class Group:
+    """Families of one class that belong together, such as the layers of a model: a geometric mean for each M is of
+    these."""
+
+    class_: str
+    families: tuple[Family, ...]
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Times:
 
     table: Table
     cells: Mapping[Family, Mapping[int, Cell]]
-    grids: tuple[Grid, ...]
+    groups: tuple[Group, ...]
 
     @property
     def all(self) -> list[Cell]:
@@ -96,20 +103,20 @@ def times(
         raise AutotuneError(
             f"nothing of that was measured for {table.path}", "leave out some of --family, --workload and --m"
         )
-    return Times(table, found, _grids(dict.fromkeys(named), found))
+    return Times(table, found, _groups(dict.fromkeys(named), found, ABREAST if order else len(named)))
 
 
-def _grids(named: Iterable[Family], measured: Container[Family]) -> tuple[Grid, ...]:
-    """``ABREAST`` of a class at a time, also where some of these were not measured: a workload lists model by model."""
+def _groups(named: Iterable[Family], measured: Container[Family], most: int) -> tuple[Group, ...]:
+    """``most`` of a class at a time, also where some of these were not measured: a workload lists model by model."""
     classes: dict[str, list[Family]] = {}
     for family in named:
         classes.setdefault(class_of(str(family)), []).append(family)
     every = (
-        (class_, tuple(family for family in families[at : at + ABREAST] if family in measured))
+        Group(class_, tuple(family for family in families[at : at + most] if family in measured))
         for class_, families in classes.items()
-        for at in range(0, len(families), ABREAST)
+        for at in range(0, len(families), most)
     )
-    return tuple(grid for grid in every if grid[1])
+    return tuple(group for group in every if group.families)
 
 
 def _cell(table: Table, problem: Problem, rows: Mapping[Route, Result]) -> Cell | None:
@@ -153,14 +160,13 @@ def _json(cell: Cell) -> dict[str, Any]:
     }
 
 
-def text(found: Iterable[Times]) -> list[Any]:
-    """The cells as lines and grids for :func:`autotune.report.tables.write`."""
+def text(found: Iterable[Times], width: int = tables.WIDE) -> list[Any]:
+    """The cells as lines and grids for :func:`autotune.report.tables.write`, no wider than ``width`` columns as far as
+    one shape fits: no number is cut."""
     parts: list[Any] = []
     for each in found:
-        for class_, families in each.grids:
-            rows = lines(each, families)
-            right = range(len(families) + 2)
-            parts += [tables.styled(class_, "bold"), tables.grid(rows, _head(families), right=right), ""]
+        for title, head, rows in grids(each, width=width):
+            parts += [tables.styled(title, "bold"), tables.grid(rows, head, right=range(len(head)), fold=None), ""]
         parts += [tables.styled(line, "dim") for line in (summary(each), *notes(each))]
     return parts
 
@@ -169,23 +175,66 @@ def markdown(found: Iterable[Times]) -> str:
     """The same for a pull request or a page."""
     out: list[str] = []
     for each in found:
-        for class_, families in each.grids:
-            head = _head(families)
-            out += [f"`{class_}`", "", _piped(head), f"|{' ---: |' * len(head)}"]
-            out += [_piped(row) for row in lines(each, families, strong=True)]
-            out.append("")
+        for title, head, rows in grids(each, strong=True):
+            out += [f"`{title}`", "", _piped(head), f"|{' ---: |' * len(head)}", *map(_piped, rows), ""]
         out += [f"{summary(each)}.", "", " ".join(notes(each)), ""]
     return "\n".join(out).rstrip()
 
 
-def lines(found: Times, families: Sequence[Family], strong: bool = False) -> list[list[str]]:
-    """A line for each M that was measured of any of the families: M, a cell for each, the geometric mean."""
-    out = []
-    mixed = len({cell.clock for cell in found.all}) > 1
-    for m in sorted({m for family in families for m in found.cells[family]}):
-        cells = [found.cells[family].get(m) for family in families]
-        mean = geometric([cell for cell in cells if cell])
-        out.append([str(m), *(_words(cell, strong, mixed) if cell else "" for cell in cells), f"{mean:.2f}x"])
+Grid = tuple[str, list[str], list[list[str]]]
+"""A title, a head and lines of cells."""
+Column = list[str]
+"""A head and a cell for each M of a group."""
+
+
+def grids(found: Times, width: int = tables.WIDE, strong: bool = False) -> Iterator[Grid]:
+    """Each group as one grid or, where that would be wider than ``width`` or have more than ``ABREAST`` shapes, as
+    several, of which the last has the geometric means of all."""
+    for group in found.groups:
+        columns = [_column(found, group, family, strong) for family in group.families]
+        numbers = ["M", *map(str, _ms(found, group))]
+        pieces = _pieces([*columns, _means(found, group)], width - _wide(numbers))
+        for number, piece in enumerate(pieces, 1):
+            title = group.class_ + (f" ({number} of {len(pieces)})" if len(pieces) > 1 else "")
+            head, *lines = [list(line) for line in zip(numbers, *piece)]
+            # An M at which no shape of the piece was measured says nothing there; the means are of every M.
+            yield title, head, [line for line in lines if any(line[1:])]
+
+
+def _pieces(columns: Sequence[Column], room: int) -> list[list[Column]]:
+    """The columns in as few pieces as fit into ``room``, one at least in each; the last column does not count to
+    ``ABREAST``."""
+    pieces: list[list[Column]] = [[]]
+    left = room
+    for number, column in enumerate(columns, 1):
+        full = len(pieces[-1]) == ABREAST and number < len(columns)
+        if pieces[-1] and (full or GUTTER + _wide(column) > left):
+            pieces.append([])
+            left = room
+        pieces[-1].append(column)
+        left -= GUTTER + _wide(column)
+    return pieces
+
+
+def _wide(column: Column) -> int:
+    return max(map(len, column))
+
+
+def _ms(found: Times, group: Group) -> list[int]:
+    return sorted({m for family in group.families for m in found.cells[family]})
+
+
+def _column(found: Times, group: Group, family: Family, strong: bool) -> Column:
+    mixed, by_m = _mixed(found), found.cells[family]
+    return [tables.shape(family), *(_words(by_m[m], strong, mixed) if m in by_m else "" for m in _ms(found, group))]
+
+
+def _means(found: Times, group: Group) -> Column:
+    """The geometric mean of the group at each M, with the number of shapes where it is not of all."""
+    out = ["geomean"]
+    for m in _ms(found, group):
+        cells = [found.cells[family][m] for family in group.families if m in found.cells[family]]
+        out.append(f"{geometric(cells):.2f}x" + ("" if len(cells) == len(group.families) else f" of {len(cells)}"))
     return out
 
 
@@ -195,10 +244,6 @@ def _words(cell: Cell, strong: bool, mixed: bool) -> str:
         return f"{stock}, stock{marks}"
     gain = f"{cell.speedup.value:.2f}x"
     return f"{stock} to {routed}, {f'**{gain}**' if strong else gain}{marks}"
-
-
-def _head(families: Sequence[Family]) -> list[str]:
-    return ["M", *map(tables.shape, families), "geomean"]
 
 
 def _piped(cells: Sequence[str]) -> str:
@@ -227,9 +272,9 @@ def notes(found: Times) -> list[str]:
     clocks = {cell.clock for cell in found.all}
     versions, dates = (tables.list_of(sorted({getattr(cell, name) for cell in found.all})) for name in ("mlx", "date"))
     how = "linked in a chain, the link included" if head.load == "chained" else "independent of each other"
-    alone = "; the GPU's time alone" if clocks == {GATED} else ""
+    alone = "; the GPU's time alone" if PLAIN not in clocks else ""
     who = "by a model of" if head.source == "simulated" else "on"
-    marks = {mark for cell in found.all for mark in _marks(cell, len(clocks) > 1)}
+    marks = {mark for cell in found.all for mark in _marks(cell, _mixed(found))}
     return [
         f"Microseconds a call, stock to the table's route, {who} {head.chip.device_name}, MLX {versions}, {dates}; "
         f"calls {how}{alone}.",
@@ -238,8 +283,12 @@ def notes(found: Times) -> list[str]:
     ]
 
 
+def _mixed(found: Times) -> bool:
+    """Whether some times are plain and some are not."""
+    return len({cell.clock == PLAIN for cell in found.all}) > 1
+
+
 def _marks(cell: Cell, mixed: bool) -> str:
-    """``mixed`` where the times were not all taken in one way."""
     return (UNGATED if mixed and cell.clock == PLAIN else "") + (RESTLESS if cell.noise > FAR else "")
 
 

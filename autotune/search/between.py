@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import Optional
 
 from .. import kernels
+from ..devices.clock import PLAIN
 from ..kernels import STOCK, Route
 from . import results
 from .measured import NEARLY, Measured, played_off
@@ -26,6 +27,8 @@ from .results import Result
 
 GAP = 2.0
 """Largest ratio of two measured M between which a route is used."""
+LONGER = 0.72
+"""The least that a GPU's own time was of a plain one, of 46 problems on an H100 (docs/measuring.md)."""
 
 
 def route(
@@ -87,9 +90,16 @@ def one_evidence(one: Result, other: Result) -> bool:
 
 
 def least(before: Measured, after: Measured, each: Route) -> float:
-    """The least speedup that the lower bounds at the ends leave possible where times lie between those at the ends."""
-    rows = (before.rows[each], after.rows[each])
-    return min(at.rows[STOCK].stock_us for at in (before, after)) / max(row.stock_us / row.low for row in rows)
+    """The least speedup that the lower bounds at the ends leave possible where times lie between those at the ends.
+
+    Times of two clocks are no measure of one another. Where one end's are plain, which are longer, stock's there counts
+    for as little as it may be, and the route's for all that it is.
+    """
+    ends = (before.rows[each], after.rows[each])
+    mixed = len({row.clock == PLAIN for row in ends}) > 1
+    stocks = (at.rows[STOCK] for at in (before, after))
+    stock = min(row.stock_us * (LONGER if mixed and row.clock == PLAIN else 1.0) for row in stocks)
+    return stock / max(row.stock_us / row.low for row in ends)
 
 
 def _costs(*ends: Measured) -> dict[str, float]:

@@ -64,9 +64,9 @@ class Result:
     ``rounds`` paired rounds; for the route ``stock`` it compares stock with itself, and is the noise of the protocol.
     ``error`` is relative to a float64 reference. ``host_us`` is how much longer than with stock the program itself is
     busy with a call, building it and handing it to the device; 0 where that was not measured. ``clock`` is how times
-    were taken: ``gated``, or ``plain`` (``devices/clock.py``). ``between`` is the log of the ratio of the speedups that
-    the two sessions of a play-off saw; 0 where there were not two. A row that is not ``ok`` or ``pruned`` has no times
-    and says why in ``reason``.
+    were taken: ``plain``, ``gated`` or ``stamped`` (``devices/clock.py``). ``between`` is the log of the ratio of the
+    speedups that the two sessions of a play-off saw; 0 where there were not two. A row that is not ``ok`` or ``pruned``
+    has no times and says why in ``reason``.
     """
 
     problem: str

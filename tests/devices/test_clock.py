@@ -197,7 +197,7 @@ def test_a_clock_that_cannot_be_read_says_how_to_do_without(monkeypatch):
 
 @pytest.mark.parametrize(
     ("backend", "asked", "name"),
-    [("cuda", "", "gated"), ("cuda", "0", "plain"), ("metal", "", "plain"), ("cpu", "1", "plain")],
+    [("cuda", "", "stamped"), ("cuda", "0", "plain"), ("metal", "", "plain"), ("cpu", "1", "plain")],
 )
 def test_its_name(backend, asked, name, monkeypatch):
     monkeypatch.setenv("AUTOTUNE_GATES", asked)

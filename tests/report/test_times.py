@@ -11,6 +11,7 @@ from rich.console import Console
 from autotune.errors import AutotuneError
 from autotune.problem import Family
 from autotune.report import times
+from autotune.report.times import Group
 from report.builders import DENSE, PAD, STOCK, WIDE, header, make, problem, refused, row, timed
 
 NARROW = WIDE.replace("N=13824", "N=1024")
@@ -32,7 +33,7 @@ RESULTS = [
 def shown(found, width=200):
     console = Console(width=width, color_system=None)
     with console.capture() as captured:
-        for part in times.text([found]):
+        for part in times.text([found], width):
             console.print(part)
     return [re.sub("  +", " | ", line.strip()) for line in captured.get().splitlines()]
 
@@ -61,7 +62,7 @@ def test_lines_of_m_and_columns_of_shapes_by_class():
     assert shown(times.times(TABLE, RESULTS))[:9] == [
         "quantized_matmul f16 affine-b4-g64 nt",
         "M | N=1024 K=5120 | N=13824 K=5120 | geomean",
-        "1 | 40.0, stock | 1.00x",
+        "1 | 40.0, stock | 1.00x of 1",
         "3 | 30.0 to 10.0, 3.00x | 104 to 50.0, 2.08x | 2.50x",
         "",
         "quantized_matmul bf16 affine-b4-g64 nt",
@@ -92,7 +93,7 @@ def test_some_m_and_some_families():
 def test_a_workload_gives_the_shapes_and_their_order():
     found = times.times(TABLE, RESULTS, order=[family(WIDE), family(NARROW), family(WIDE)])
     assert shown(found)[1] == "M | N=13824 K=5120 | N=1024 K=5120 | geomean"
-    assert found.grids == (("quantized_matmul f16 affine-b4-g64 nt", (family(WIDE), family(NARROW))),)
+    assert found.groups == (Group("quantized_matmul f16 affine-b4-g64 nt", (family(WIDE), family(NARROW))),)
 
 
 def shape(number) -> Family:
@@ -106,7 +107,58 @@ def test_five_shapes_stand_beside_each_other_also_where_some_were_not_measured()
     table = make({str(each): [row(3, 3, PAD, 2.0)] for each in measured})
     rows = [timed(str(each), 3, route, us, 100) for each in measured for route, us in ((STOCK, 100), (PAD, 50))]
     found = times.times(table, rows, order=order)
-    assert [families for _, families in found.grids] == [(order[0], order[4]), (order[5],), (order[10],)]
+    assert [group.families for group in found.groups] == [(order[0], order[4]), (order[5],), (order[10],)]
+    assert [title for title, _, _ in times.grids(found)] == ["quantized_matmul f16 affine-b4-g64 nt"] * 3
+
+
+class TestWidth:
+    """Seven shapes without a workload, and M = 5 of the first alone."""
+
+    @pytest.fixture
+    def found(self):
+        families = [shape(number) for number in range(1, 8)]
+        table = make({str(each): [row(3, 5, PAD, 2.0)] for each in families})
+        at = [(each, 3) for each in families] + [(families[0], 5)]
+        rows = [timed(str(each), m, route, us, 100) for each, m in at for route, us in ((STOCK, 100), (PAD, 50))]
+        return times.times(table, rows)
+
+    @pytest.mark.parametrize("width", [24, 40, 60, 80, 100, 132, 10_000])
+    def test_nothing_is_cut_and_nothing_is_twice(self, found, width):
+        lines = shown(found, width)
+        heads = [line for line in lines if line.startswith("M | ")]
+        assert " | ".join(heads).count("N=") == 7
+        assert [line for line in lines if line.startswith("3 | ")] == [
+            "3" + " | 100 to 50.0, 2.00x" * head.count("N=") + " | 2.00x" * ("geomean" in head) for head in heads
+        ]
+
+    def test_as_many_shapes_as_fit_and_no_more_than_five(self, found):
+        def numbers(width):
+            return [len(head) - 1 - ("geomean" in head) for _, head, _ in times.grids(found, width)]
+
+        assert numbers(10_000) == [5, 2]
+        assert numbers(1 + 3 * (2 + 18)) == [3, 3, 1]
+        assert numbers(3 * (2 + 18)) == [2, 2, 2, 1]
+        assert numbers(1) == [*[1] * 7, 0]
+
+    def test_the_means_go_where_they_fit(self, found):
+        """They are 10 wide: 2.00x of 1."""
+        wide, narrow = (list(times.grids(found, 1 + 20 + 2 + number)) for number in (10, 9))
+        assert [head[1:] for _, head, _ in wide][-1] == ["N=448 K=5120", "geomean"]
+        assert [head[1:] for _, head, _ in narrow][-2:] == [["N=448 K=5120"], ["geomean"]]
+        assert narrow[-1][2] == [["3", "2.00x"], ["5", "2.00x of 1"]]
+
+    def test_pieces_say_which_they_are_and_the_last_has_the_means(self, found):
+        (one, first, _), (two, second, lines) = times.grids(found, 10_000)
+        assert (one[-8:], two[-8:]) == ("(1 of 2)", "(2 of 2)")
+        assert (first[-1], second[-1]) == ("N=320 K=5120", "geomean")
+        assert [line[-1] for line in lines] == ["2.00x", "2.00x of 1"]
+
+    def test_an_m_of_other_pieces_alone_has_no_line(self, found):
+        first, second = times.grids(found)
+        assert [line[0] for line in first[2]] == ["3", "5"]
+        assert second[2][1:] == [["5", "", "", "2.00x of 1"]]
+        middle = list(times.grids(found, 30))[3]
+        assert [line[0] for line in middle[2]] == ["3"]
 
 
 @pytest.mark.parametrize(
@@ -175,4 +227,4 @@ def test_json():
 def test_a_dense_family_is_one_too():
     table = make({DENSE: [row(3, 3, PAD, 2.0)]})
     found = times.times(table, [timed(DENSE, 3, STOCK, 10, 10), timed(DENSE, 3, PAD, 5, 10)])
-    assert found.grids[0][0] == "matmul bf16 nt"
+    assert found.groups[0].class_ == "matmul bf16 nt"

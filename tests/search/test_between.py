@@ -162,6 +162,16 @@ class TestLeastGain:
         rows = [row(m, UPCAST, each, 0.0, stock_us=us) for m, each, us in ((8, 2.0, 40.0), (16, gain, 100.0))]
         assert (across(rows, ends=(UPCAST, UPCAST), stocks=(40.0, 100.0)) == UPCAST) == used
 
+    @pytest.mark.parametrize(("plain", "used"), [((), True), ((8,), False), ((16,), True), ((8, 16), True)])
+    def test_a_plain_time_of_stock_beside_a_gpus_own_counts_for_less(self, plain, used):
+        """40 us of stock over 35 of the route are 1.14; if the 40 are plain and the 35 are not, they may be 29."""
+        rows = [row(8, UPCAST, 2.0, 0.0, stock_us=40.0), row(16, UPCAST, 100 / 35, 0.0, stock_us=100.0)]
+        rows = [replace(each, clock="plain" if m in plain else "stamped") for m, each in zip((8, 16), rows)]
+        stocks = [replace(stock(m, us), clock=each.clock) for m, us, each in zip((8, 16), (40.0, 100.0), rows)]
+        ((before, after),) = by_family([*stocks, *rows]).values()
+        ends = (Route.parse(UPCAST),) * 2
+        assert (between.route(before, after, ends, MARGIN) == ends[0]) == used
+
     def test_the_largest_is_taken(self):
         """Of 4 and 4 times, and 2.5 and 6, with stock at 100 and 200: 100 over 50, and 100 over 40."""
         rows = winners()
