@@ -27,7 +27,10 @@ def register(app: typer.Typer) -> None:
         without: Optional[list[str]] = typer.Option(None, help="Leave this kernel's routes out (repeatable)."),
         workload: Optional[list[str]] = typer.Option(None, help="Only this workload's problems (repeatable)."),
         m: Optional[list[int]] = typer.Option(
-            None, "--m", help="Only problems with this M (repeatable); any other M stays on stock."
+            None, "--m", help="Only problems with this M (repeatable); M that lie beyond these stay on stock."
+        ),
+        without_m: Optional[list[int]] = typer.Option(
+            None, "--without-m", help="Leave problems with this M out (repeatable): stock, unless between two others."
         ),
         load: str = typer.Option("chained", help="Which load's results: chained or queued."),
         gpu_bound: bool = typer.Option(
@@ -46,10 +49,11 @@ def register(app: typer.Typer) -> None:
 
         folder = out or (from_csv.parent if from_csv else paths.user_tables())
         rows, dropped = _rows(from_csv, chip, load, storage)
-        found, rows = rows, _only(rows, workload or [], [kernels.kernel(name).name for name in without or []], m or [])
+        left_out = [kernels.kernel(name).name for name in without or []]
+        found, rows = rows, _only(rows, workload or [], left_out, m or [], without_m or [])
         if not rows and found:
             raise AutotuneError(
-                "there are no results to export with --workload, --without and --m as they are",
+                "there are no results to export with --workload, --without, --m and --without-m as they are",
                 "ask for less, or run autotune sweep with the same",
             )
         if not rows:
@@ -175,14 +179,21 @@ def _one_device(rows: list[Result]) -> list[Result]:
     return [row for row in rows if row.origin.key.identity in ours]
 
 
-def _only(rows: list[Result], names: list[str], without: list[str], ms: list[int]) -> list[Result]:
+def _only(
+    rows: list[Result], names: list[str], without: list[str], ms: list[int], without_ms: list[int]
+) -> list[Result]:
     from ..problem import Problem
     from ..search import workloads
 
     wanted = {str(problem) for name in names for problem in workloads.load(name).problems}
-    kept = [row for row in rows if not names or row.problem in wanted]
-    kept = [row for row in kept if not ms or Problem.parse(row.problem).m in ms]
-    return [row for row in kept if row.route.split(" ", 1)[0] not in without or row.route == "stock"]
+    found = {text: Problem.parse(text).m for text in {row.problem for row in rows}}
+    kept = {text for text, m in found.items() if (not ms or m in ms) and m not in without_ms}
+    kept = kept & wanted if names else kept
+    return [
+        row
+        for row in rows
+        if row.problem in kept and (row.route.split(" ", 1)[0] not in without or row.route == "stock")
+    ]
 
 
 def _incumbent(path: Path) -> Table | None:

@@ -170,8 +170,8 @@ def _rows(
 ) -> list[Row]:
     """Intervals of M from the routes at measured M and those between them, each with the evidence of its weakest M.
 
-    A route between two M makes one interval with these where both have it. Where they differ it has an interval of its
-    own: what was measured at an M is the evidence for that M.
+    A route between two M makes one interval with these where both have it, or with the one that has it where that one
+    is the weaker. Else it has an interval of its own: what was measured at an M is the evidence for that M.
     """
     stretches: list[_Stretch] = []
     for number, (each, route) in enumerate(zip(measured, choice)):
@@ -185,7 +185,14 @@ def _rows(
                 last.evidence.append(each)
                 continue
             if gap < m and bridge is not None:
-                stretches.append(_Stretch(gap, m - 1, bridge, [before, each]))
+                weaker, _ = _weakest(bridge, [before, each])
+                if bridge == route and weaker is each:
+                    stretches.append(_Stretch(gap, m, route, [each]))
+                    continue
+                if bridge == ends[0] and weaker is before:
+                    last.last = m - 1
+                else:
+                    stretches.append(_Stretch(gap, m - 1, bridge, [before, each]))
         stretches.append(_Stretch(m, m, route, [each]))
     return [_row(each) for each in stretches]
 
@@ -200,17 +207,24 @@ class _Stretch:
     evidence: list[Measured]
 
 
-def _row(stretch: _Stretch) -> Row:
-    def evidence(each: Measured) -> Result:
-        """The route's own row; for stock, its strongest rival's."""
-        if stretch.route != STOCK:
-            return each.rows[stretch.route]
+def _weakest(route: Route, evidence: Sequence[Measured]) -> tuple[Measured, Result]:
+    """The M at which the route gains least, and its row there; for stock that at which its strongest rival gains
+    most, and that one's row."""
+
+    def shown(each: Measured) -> Result:
+        if route != STOCK:
+            return each.rows[route]
         rivals = [row for other, row in each.rows.items() if other != STOCK and row.status == results.OK]
         return max(rivals, key=lambda row: (row.speedup, row.low, row.route), default=each.rows[STOCK])
 
-    pick = max if stretch.route == STOCK else min
-    weakest = pick(stretch.evidence, key=lambda each: (evidence(each).low, -each.problem.m))
-    row, own = evidence(weakest), weakest.rows[stretch.route]
+    pick = max if route == STOCK else min
+    weakest = pick(evidence, key=lambda each: (shown(each).low, -each.problem.m))
+    return weakest, shown(weakest)
+
+
+def _row(stretch: _Stretch) -> Row:
+    weakest, row = _weakest(stretch.route, stretch.evidence)
+    own = weakest.rows[stretch.route]
     return Row(
         stretch.first,
         stretch.last,

@@ -542,6 +542,15 @@ class TestExport:
         assert {Problem.parse(row.problem).m for row in results.read(tmp_path / "there" / "h100.csv")} == {m}
         assert "no results to export" in fails(FAILED, "export", "--from-csv", str(measured), "--m", "999")
 
+    def test_without_some_m(self, call, fails, measured, tmp_path):
+        every = {Problem.parse(row.problem).m for row in results.read(measured)}
+        one = min(every)
+        there = ("--from-csv", str(measured), "--out", str(tmp_path / "there"))
+        assert call("export", *there, "--without-m", str(one)).code == OK
+        left = {Problem.parse(row.problem).m for row in results.read(tmp_path / "there" / "h100.csv")}
+        assert left == every - {one} != set()
+        assert "no results to export" in fails(FAILED, "export", *there, "--m", str(one), "--without-m", str(one))
+
     def test_a_part_of_a_csv_does_not_take_its_place(self, fails, measured):
         before = measured.read_bytes()
         m = Problem.parse(results.read(measured)[0].problem).m

@@ -226,6 +226,14 @@ class TestInATable:
         """Also where it is an end's: what was measured at an M is the evidence for that M."""
         assert self.shown(self.rows()) == [(8, 8, UPCAST, 8), (9, 15, UPCAST, 16), (16, 16, NATIVE, 16)]
 
+    @pytest.mark.parametrize("ends", [(8, 16), (16, 8)])
+    def test_unless_the_weaker_end_has_it(self, ends):
+        """Then both have the same evidence."""
+        own, other = ends
+        rows = [*map(stock, (8, 16)), row(own, UPCAST, 1.5), row(other, NATIVE, 5.0), dropped(other, UPCAST, 2.0)]
+        with_it = (8, 15, UPCAST, 8) if own == 8 else (9, 16, UPCAST, 16)
+        assert sorted(self.shown(rows)) == sorted([with_it, (other, other, NATIVE, other)])
+
     def test_its_evidence_is_of_the_weaker_end(self):
         row = derive(self.rows()).rows(WIDE)[1]
         assert (row.at, row.speedup, row.samples, row.error) == (16, 1.5, SCREENED, 7e-4)
