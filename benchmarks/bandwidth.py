@@ -3,7 +3,7 @@
     autotune bench --workload small-batch --json > bench.json
     python benchmarks/bandwidth.py bench.json
     autotune show tuned_tables/h100.json --times --json > times.json
-    python benchmarks/bandwidth.py times.json --copy 2960 --link 1.5      # anywhere: nothing is measured
+    python benchmarks/bandwidth.py times.json --copy 2960 --link 1.5 [--fits]      # anywhere: nothing is measured
 
 Prints, for each quantized product, the bytes of packed weights, scales and biases, once, over the time of a call, stock
 and routed, and what share that is of a copy: bytes read and written by MLX's ``a + 1`` over 512 MiB, each on the result
@@ -13,7 +13,8 @@ microseconds: shares are given with it and without. Copies, links and a bench's 
 (``autotune/devices/clock.py``), each the median of nine; run it on the machine of the bench.
 
 At the end, for each M and quantization with four routed products or more of one clock: the line through their times
-that is best in relative terms, as what a call takes whatever its size and the rate at which its bytes come beyond that.
+that is best in relative terms, as what a call takes whatever its size and the rate at which its bytes come beyond that;
+``--fits`` prints these alone.
 """
 
 from __future__ import annotations
@@ -158,11 +159,15 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="what bench --json or show --times --json wrote")
     parser.add_argument("--copy", type=float, metavar="GB/s", help="a copy's bandwidth, instead of measuring it")
     parser.add_argument("--link", type=float, metavar="US", help="a link's time, instead of measuring it")
+    parser.add_argument("--fits", action="store_true", help="only what calls take whatever their size")
     options = parser.parse_args()
     try:
         source = read(options.file)
     except (OSError, KeyError, TypeError, ValueError) as error:
         parser.exit(2, f"{options.file} is no output of bench --json or show --times --json ({error})\n")
+    if options.fits:
+        print("\n".join([f"{source.machine}, MLX {source.mlx}, {source.date}", *fits(source.lines)]))
+        return
     chained = source.load == "chained"
     if options.copy is None or (chained and options.link is None):
         here = machine.local(machine.default_kind()).device_name

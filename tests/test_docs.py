@@ -69,3 +69,10 @@ class TestTimes:
         shown = self.rows("| M |" + first)
         assert len(shown) > 3
         assert set(shown) <= set(self.rows(printed))
+
+
+def test_the_vector_limit_of_a_page(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    done = CliRunner().invoke(cli.app, ["show", "tuned_tables/h100.json", "--family", "N=1024 K=5120"])
+    (example,) = re.findall("\n```\n(quantized_matmul .*?)```", read("vector-limit.md"), re.DOTALL)
+    assert example in done.stdout

@@ -27,6 +27,7 @@ from unittest import mock
 
 from autotune.devices.simulated import chip as chips
 from autotune.devices.simulated import model
+from autotune.errors import AutotuneError
 from autotune.kernels import STOCK, Route
 from autotune.problem import Family, Problem
 from autotune.routing.neighbours import class_of
@@ -42,7 +43,10 @@ def main() -> None:
     parser.add_argument("--keep", type=int, nargs="+", help="the M that are left; default: all but one at a time")
     parser.add_argument("--model", action="store_true", help="ask a simulated chip's model for the M between")
     options = parser.parse_args()
-    rows = results.read(options.csv)
+    try:
+        rows = results.read(options.csv)
+    except AutotuneError as error:
+        parser.exit(2, f"{error}\n")
     families, luck = measured.by_family(rows), measured.luck(rows)
     if options.model:
         by_model(rows, families, luck)

@@ -52,6 +52,12 @@ def test_what_a_call_takes_whatever_its_size(bench):
     assert "M=1: 5.0 us and the bytes at 1.00 TB/s, within 0% for 4 products of 0.6 to 9.4 MB" in last
 
 
+def test_fits_alone_need_no_copy(bench):
+    head, fit = run(bench, "--fits").stdout.splitlines()
+    assert head == "a GPU (8 cores), MLX 0.32.4, 2026-11-21"
+    assert "5.0 us and the bytes at 1.00 TB/s" in fit
+
+
 def test_a_tables_times(tmp_path):
     chip = {"device_name": "a GPU"}
     cells = [
