@@ -10,7 +10,9 @@ stamp is taken when the gate is done, and the second when the last result is the
 that of waking up.
 
 What the host costs is a matter of its own (``Session.host``). Whether the gate held long enough is seen from whether it
-was still waited for after everything was handed over; where it did not, the same is done again with a longer one.
+was still waited for after everything was handed over; where it did not, the same is done again with a longer one. (A
+host that is held up just while it waits takes a gate that was open for a shut one. Handing over is then in that time,
+which is longer than it should be; the two timings of a side in a round are there to notice.)
 Metal has no such clock that a kernel could read, and a CPU computes with what would hand over: there times are plain.
 """
 
