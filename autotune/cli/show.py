@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
         file: str = typer.Argument("", metavar="FILE", help="Show this table instead; the same as --table."),
         chip: str = typer.Option("", metavar="ID", help="Show this chip's table instead, such as m5max."),
         table: str = typer.Option("", metavar="PATH", help="Show this file instead."),
-        family: str = typer.Option("", metavar="TEXT", help="Only families with this in their text, such as N=13824."),
+        family: str = typer.Option(
+            "", metavar="TEXT", help="Only families with these words, or words that begin so: N=138, f16, b4-g64."
+        ),
         times: bool = typer.Option(
             False, "--times", help="What stock and the routes take at each measured M, shape beside shape."
         ),

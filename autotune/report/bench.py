@@ -29,9 +29,10 @@ def to_csv(bench: Bench) -> str:
 
 
 def to_markdown(bench: Bench) -> str:
-    """A table for a pull request or a README, with the machine above it and the summary below."""
+    """A table for a pull request or a README, with the machine above it and the summary below; what is left to stock
+    gains nothing, and its speedup is not bold."""
     rows = [
-        f"| {each.label} | {_us(each.before_us)} | {_us(each.after_us)} | **{each.speedup:.2f}x** "
+        f"| {each.label} | {_us(each.before_us)} | {_us(each.after_us)} | {_strong(each)} "
         f"| {each.low:.2f} to {each.high:.2f} | {each.route} |"
         for each in bench.lines
     ]
@@ -40,6 +41,10 @@ def to_markdown(bench: Bench) -> str:
         "| --- | ---: | ---: | ---: | --- | --- |",
     ]
     return "\n".join([_where(bench), "", *head, *rows, "", _summary(bench)])
+
+
+def _strong(line: Line) -> str:
+    return f"**{line.speedup:.2f}x**" if line.routed else f"{line.speedup:.2f}x"
 
 
 def to_text(bench: Bench) -> str:

@@ -64,21 +64,24 @@ def _tasks(b: Bounds) -> str:
 
 
 def _by_m(b: Bounds) -> list[Any]:
-    measured = any(each.measured is not None for each in b.by_m)
-    head = ("M", "kernel", "predicted us", *(("measured us", "off") if measured else ()))
-    head = (*head, "memory", "cache", "arithmetic", "waiting", "launch", "rules")
+    """Each bound at every M, and what was measured in a grid of its own: with it, one would not fit 80 columns."""
+    head = ("M", "kernel", "time", "memory", "cache", "arithmetic", "waiting", "launch", "rules")
     rows = []
     for each in b.by_m:
-        beside: tuple[str, ...] = ()
-        if each.measured is not None and each.off is not None:
-            beside = (_us(each.measured), f"{100 * each.off:+.0f} %")
-        elif measured:
-            beside = ("", "")
-        times = (each.memory, each.cache, each.arithmetic, each.waiting, each.launch)
-        rows.append((str(each.m), each.kernel, _us(each.seconds), *beside, *map(_us, times), unit_name(each.rules)))
-    numbers = tuple(range(2, len(head) - 1))
-    parts = [tables.styled("Bounds by M, in us", "bold"), tables.grid(rows, head, right=(0, *numbers))]
-    if measured:
+        times = (each.seconds, each.memory, each.cache, each.arithmetic, each.waiting, each.launch)
+        rows.append((str(each.m), each.kernel, *map(_us, times), unit_name(each.rules)))
+    parts = [
+        tables.styled("Predicted time and bounds by M, in us", "bold"),
+        tables.grid(rows, head, right=(0, *range(2, 8))),
+    ]
+    beside = [
+        (str(each.m), _us(each.seconds), _us(each.measured), f"{100 * each.off:+.0f} %")
+        for each in b.by_m
+        if each.measured is not None and each.off is not None
+    ]
+    if beside:
+        parts += ["", tables.styled("Beside what was measured", "bold")]
+        parts.append(tables.grid(beside, ("M", "predicted us", "measured us", "off"), right=range(4), fold=None))
         said = "off: the prediction, with the link of the chain and a share of its evaluation, over what was measured"
         parts.append(tables.styled(said, "dim"))
     return parts
@@ -102,7 +105,9 @@ def _levers(b: Bounds) -> list[Any]:
     rows = [_lever(each, now) for each in b.levers if abs(each.seconds / now - 1) >= FEW]
     parts: list[Any] = [tables.styled("What would move it", "bold")]
     parts.append(
-        tables.grid([*rows, *(_lever(each, now) for each in b.routes)], right=(1, 2)) if rows or b.routes else ""
+        tables.grid([*rows, *(_lever(each, now) for each in b.routes)], right=(1, 2), fold=0)
+        if rows or b.routes
+        else ""
     )
     if not b.routes:
         parts.append(tables.styled("No other route is faster by the model.", ""))

@@ -12,8 +12,12 @@ from ..routing import freshness
 from ..routing.freshness import Grade
 from ..routing.neighbours import class_of
 from ..routing.table import Header, Row, Table, problem_at
+from ..search.measured import LEAST_ROUNDS
 from . import explain, limits, tables
 from .limits import Limit, Measurements
+
+UNPLAYED = "*"
+"""Marks a rival of stock that gained, but was in no play-off."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,13 @@ def view(
     hidden: Mapping[str, str] | None = None,
     measured: Measurements | None = None,
 ) -> TableView:
-    """The families whose text has all of the words in it, graded against ``mlx`` (the installed one if not given).
+    """The families whose text has all of the words (:func:`tables.has_words`), graded against ``mlx`` (the installed
+    one if not given).
 
     ``hidden`` names families that are looked up in another table, with that table's path; ``measured`` are the
     measurements beside this table.
     """
-    wanted = words.lower().split()
-    names = [name for name in table.families if all(word in name.lower() for word in wanted)]
+    names = [name for name in table.families if tables.has_words(name, words)]
     first = hidden or {}
     known = measured or {}
     families = tuple(
@@ -200,11 +204,16 @@ def _cells(pair: tuple[Row, Grade]) -> tuple[Any, ...]:
     return (
         tables.interval_of(row.first, row.last),
         tables.styled(str(row.route), "dim" if stock else ""),
-        tables.styled(f"({gain})", "dim") if stock else gain,
+        tables.styled(f"({gain}){UNPLAYED if _unplayed(row) else ''}", "dim") if stock else gain,
         str(row.at),
         str(row.samples),
         tables.styled(grade.level, tables.LEVELS[grade.level]),
     )
+
+
+def _unplayed(row: Row) -> bool:
+    """Whether stock was kept from a rival that gained for want of a play-off."""
+    return tables.is_stock(row) and row.samples < LEAST_ROUNDS and row.low > 1
 
 
 def _legend(rows: Sequence[tuple[Row, Grade]], views: Sequence[TableView]) -> list[Any]:
@@ -218,6 +227,8 @@ def _legend(rows: Sequence[tuple[Row, Grade]], views: Sequence[TableView]) -> li
         lines.append("beyond: what a shape takes that is not tuned, by class; a bound comes from leaving shapes out.")
     if any(tables.is_stock(row) for row, _ in rows):
         lines.append("(in brackets): what stock's best rival reached, which was not enough to leave stock.")
+    if any(_unplayed(row) for row, _ in rows):
+        lines.append(f"{UNPLAYED} it gained, but was in no play-off, without which no route is taken.")
     lines += limits.legend([family.limit for each in views for family in each.families if family.limit])
     for level, meaning in (("recheck", "used, but worth another sweep"), ("stale", "not used, stock is taken instead")):
         for reason in dict.fromkeys(grade.reason for _, grade in rows if grade.level == level):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -197,6 +198,13 @@ def per_cent(fraction: float) -> str:
 def shape(family: Family) -> str:
     """``N=5120 K=13824``: what tells families of one class apart."""
     return f"N={family.n} K={family.k}"
+
+
+def has_words(family: str, words: str) -> bool:
+    """Whether a family's text has each of the words, in any case: from the start of one of its own on, or from that of
+    a part after a dash. ``f16`` is not ``bf16``; ``N=138``, ``b4-g64`` and ``g64`` are parts of one family."""
+    text = family.lower()
+    return all(re.search(rf"(?:^|[\s-]){re.escape(word)}", text) for word in words.lower().split())
 
 
 def bound(of: Bound) -> str:

@@ -46,7 +46,7 @@ class Coverage:
         parts = [
             f"{len(self.routed)} routed",
             f"{len(self.stock)} on stock as the table says",
-            f"{len(self.untuned)} in no table",
+            f"{len(self.untuned)} not tuned",
         ]
         if self.failed:
             parts.append(f"{len(self.failed)} whose route failed")

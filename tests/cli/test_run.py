@@ -226,7 +226,7 @@ class TestTheLineAtTheEnd:
     def test_without_a_table_it_says_what_to_do(self, run, tmp_path):
         (tmp_path / "program.py").write_text(PRODUCTS)
         assert run("program.py", "an argument").stderr.splitlines()[-1] == (
-            "autotune: 4 different products: 0 routed, 0 on stock as the table says, 4 in no table; not tunable: 1 of "
+            "autotune: 4 different products: 0 routed, 0 on stock as the table says, 4 not tuned; not tunable: 1 of "
             "vectors; to tune them: autotune run --record-shapes shapes.yaml program.py 'an argument' && "
             "autotune sweep --workload shapes.yaml --budget 20m && autotune export"
         )
@@ -240,7 +240,7 @@ class TestTheLineAtTheEnd:
         table = write_table({FAMILY: [(1, 2, "stock"), (3, 9, "pad multiple=16 fill=zeros")]})
         ended = run("--table", str(table), "program.py")
         assert ended.stderr == (
-            "autotune: 4 different products: 2 routed, 2 on stock as the table says, 0 in no table; not tunable: 1 of "
+            "autotune: 4 different products: 2 routed, 2 on stock as the table says, 0 not tuned; not tunable: 1 of "
             "vectors\n"
         )
 
@@ -307,7 +307,7 @@ class TestRecording:
         assert ended.stderr.endswith(
             "autotune: shapes.yaml: 4 products recorded, 4 new in the file; 1 call cannot be in a workload "
             "(1 of vectors)\n"
-            "autotune: 4 different products: 0 routed, 0 on stock as the table says, 4 in no table; to tune them: "
+            "autotune: 4 different products: 0 routed, 0 on stock as the table says, 4 not tuned; to tune them: "
             "autotune sweep --workload shapes.yaml --budget 20m && autotune export\n"
         )
 

@@ -28,6 +28,12 @@ def test_the_summary_counts_both():
         assert "2 faster, 2 the same, 2 slower; beyond the noise floor of 10.0% 1 faster, 1 slower; geometric" in text
 
 
+def test_what_is_left_to_stock_is_not_bold():
+    lines = [each for each in report.to_markdown(BENCH).splitlines() if each.startswith("| matmul")]
+    assert ["**" in each for each in lines] == [each.routed for each in LINES] == [True] * 5 + [False]
+    assert "| 1.25x | 1.20 to 1.30 |" in lines[-1]
+
+
 def test_json_comes_back():
     assert report.parse_json(json.dumps(report.to_json(replace(BENCH, clock="gated")))) == replace(BENCH, clock="gated")
 

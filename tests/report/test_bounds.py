@@ -107,6 +107,21 @@ def test_the_text_names_bounds_hand_overs_and_levers(account):
     assert tables.three(250) in text
 
 
+def test_at_80_columns_no_word_and_no_number_is_cut(account):
+    console = Console(width=80, force_terminal=True, color_system=None, highlight=False)
+    with console.capture() as captured:
+        for each in bounds_text.text(account):
+            console.print(each, markup=False)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    assert max(map(len, lines)) <= 80
+    by_m = [line.split() for line in lines if line.split()[1:2] in (["qmv_fast"], ["qmm"])]
+    assert [each[0] for each in by_m] == [str(each.m) for each in account.by_m]
+    assert {" ".join(each[8:]) for each in by_m} == {"memory", "arithmetic", "matrix units"}
+    levers = lines[lines.index("What would move it") + 1 :]
+    speedups = [line for line in levers if line.endswith("x")]
+    assert len(speedups) == len(account.routes) + sum(each.startswith("10 % ") for each in levers)
+
+
 def test_axes_are_logarithmic_for_many_rows_and_crossings_are_labelled(monkeypatch, tmp_path):
     pyplot = pytest.importorskip("matplotlib.pyplot")
     seen = {}

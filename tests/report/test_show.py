@@ -73,6 +73,34 @@ def test_families_are_picked_by_words_in_any_case():
         show.demand([show.view(made, "f8")], "f8")
 
 
+@pytest.mark.parametrize(
+    ("words", "has"),
+    [
+        ("f16", True), ("F16 AFFINE", True), ("affine-b4-g64", True), ("b4-g64", True), ("g64", True), ("N=138", True),
+        ("quantized", True), ("nt N=13824", True), ("", True), ("bf16", False), ("matmul", False), ("16", False),
+        ("4-g64", False), ("3824", False), ("f16 N=5", False), (".", False),
+    ],
+)  # fmt: skip
+def test_a_word_has_to_be_the_start_of_a_word_or_of_a_part(words, has):
+    assert tables.has_words(WIDE, words) is has
+
+
+def test_f16_is_not_bf16():
+    made = make({WIDE: [row(1, 8)], WIDE.replace("f16", "bf16"): [row(1, 8)]})
+    assert [family.family for family in show.view(made, "f16").families] == [WIDE]
+
+
+def test_a_rival_that_gained_without_a_play_off_is_marked():
+    rows = [row(1, 2, speedup=0.9, samples=2), row(3, 4, speedup=1.3, samples=2), row(5, 6, speedup=1.04)]
+    lines = _text([show.view(make({WIDE: rows}))]).splitlines()
+    assert [line.split()[2:4] for line in lines if line.startswith(("1..2", "3..4", "5..6"))] == [
+        ["(0.90x", "[0.85,"], ["(1.30x", "[1.25,"], ["(1.04x", "[0.99,"],
+    ]  # fmt: skip
+    assert [")*" in line for line in lines if "(1.30x" in line or "(0.90x" in line] == [False, True]
+    assert "* it gained, but was in no play-off, without which no route is taken." in lines
+    assert "no play-off" not in _text([show.view(make({WIDE: rows[::2]}))])
+
+
 def test_a_family_that_cannot_be_read_says_so_and_hides_nothing():
     first = make({WIDE: [row(1, 8, "pad multiple=1 fill=zeros")], DENSE: [row(1, 8)]}, path="first.json")
     second = make({WIDE: [row(1, 8)], DENSE: [row(1, 8)]}, path="second.json")

@@ -137,7 +137,7 @@ def test_print():
         {"vectors": 1, "int32": 2},
     )
     assert str(found) == (
-        "3 different products: 0 routed, 0 on stock as the table says, 3 in no table; not tunable: 2 of int32, 1 of "
+        "3 different products: 0 routed, 0 on stock as the table says, 3 not tuned; not tunable: 2 of int32, 1 of "
         "vectors\n"
         "untuned  matmul M=1,9 N=64 K=256 f32 nt\n"
         "untuned  matmul M=1 N=64 K=256 B=2 f32 nt"
