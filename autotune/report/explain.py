@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
 from ..kernels import STOCK, Route
-from ..problem import Problem
+from ..problem import Family, Problem
 from ..routing.decision import Decision, Reason, answer, decide, of_call, other_layout
 from ..routing.neighbours import Neighbour, class_of
 from ..routing.table import Header, Row, Table
 from ..search.measured import LEAST_ROUNDS, bar
 from ..search.results import OK, PRUNED, Result, read
-from . import tables
+from . import ends, tables
+from .ends import ByRoute, Ends, Faster
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,14 @@ def _why(decision: Decision, first: Table, says: str = "says so") -> str:
     if decision.reason is Reason.ILLEGAL:
         return f"{place} has {row.route}, which is not legal at M={problem.m}"
     if tables.is_stock(row):
-        return f"{place} keeps stock: its best rival's {tables.speedup(tables.evidence(row))} {_short(row, table)}"
+        return f"{place} keeps stock: its best rival, at {tables.speedup(tables.evidence(row))}, {_short(row, table)}"
     return f"{place} {says}"
 
 
 def _short(row: Row, table: Table) -> str:
     """What a rival that stock was kept against lacked, as far as its row tells."""
+    if row.high < 1:
+        return "is slower"
     if row.samples < LEAST_ROUNDS:
         return "was in no play-off"
     header = table.header
@@ -144,12 +147,31 @@ class Listing:
     def timed(self) -> tuple[Result, ...]:
         return tuple(each for each in self.results if each.status in (OK, PRUNED))
 
+    @property
+    def clocks(self) -> str:
+        """How its times were taken, in words."""
+        return clocks(self.timed)
+
     def of(self, route: Route) -> Result | None:
         return next((each for each in self.timed if each.route == str(route)), None)
 
     def runner_up(self, route: Route) -> Result | None:
         """The fastest of the others that was measured to the end, stock aside."""
         return next((r for r in self.timed if r.status == OK and r.route not in (str(route), str(STOCK))), None)
+
+
+def clocks(timed: Iterable[Result]) -> str:
+    """``plain times``, ``gated and plain times``; nothing for what has no times, or a model's."""
+    found = tables.list_of(sorted({each.clock for each in timed if each.source != "simulated"}))
+    return f"{found} times" if found else ""
+
+
+def by_problem(results: Iterable[Result], family: Family, load: str) -> dict[Problem, dict[str, Result]]:
+    """What was measured of a family under a load, by problem and route; of a route's results the newest."""
+    texts: dict[str, dict[str, Result]] = {}
+    for result in sorted((each for each in results if each.load == load), key=lambda each: each.date):
+        texts.setdefault(result.problem, {})[result.route] = result
+    return {each: texts[text] for text in texts if (each := Problem.parse(text)).family == family}
 
 
 def measured(results: Iterable[Result], problem: Problem, load: str, row: Row | None = None) -> Listing | None:
@@ -159,10 +181,11 @@ def measured(results: Iterable[Result], problem: Problem, load: str, row: Row | 
     An M of the ``row`` that covers the problem goes before any other: its results are what the row was derived from;
     so does the M beside a row that lies between two, from which its evidence is.
     """
-    texts: dict[str, dict[str, Result]] = {}
-    for result in sorted((each for each in results if each.load == load), key=lambda each: each.date):
-        texts.setdefault(result.problem, {})[result.route] = result
-    alike = {each: texts[text] for text in texts if (each := Problem.parse(text)).family == problem.family}
+    return listed(by_problem(results, problem.family, load), problem, row)
+
+
+def listed(alike: Mapping[Problem, ByRoute], problem: Problem, row: Row | None = None) -> Listing | None:
+    """The same of what :func:`by_problem` found."""
     if not alike:
         return None
 
@@ -194,6 +217,8 @@ class Explanation:
     """All that is known of a problem's route. ``path`` and ``header`` are of the table that decides, if one does.
 
     ``files`` says of the tables in reach whether this machine uses them, and ``peak`` is the chip's bandwidth in GB/s.
+    ``own`` is what the row's route took at this very M; ``ends`` are the M on both sides, where it was measured at
+    these alone.
     """
 
     problem: Problem
@@ -204,6 +229,16 @@ class Explanation:
     notes: tuple[str, ...]
     files: tuple[tables.Standing, ...]
     peak: float | None = None
+    own: Result | None = None
+    ends: Ends | None = None
+
+    @property
+    def faster(self) -> Faster | None:
+        """A route that is faster than the one taken at the end whose measurements are listed, and is not taken."""
+        if self.ends is None or self.header is None or self.measured is None:
+            return None
+        m = self.measured.problem.m
+        return ends.faster(self.ends, m, self.header) if m in (each.problem.m for each in self.ends.both) else None
 
     @property
     def roofline(self) -> tuple[Achieved, ...]:
@@ -238,17 +273,23 @@ def explain(
     table, decision = found.table, found.decision
     if table is None:
         return Explanation(problem, found, "", None, None, tuple(filter(None, notes)), tuple(files))
-    at = decision.problem
+    at, row = decision.problem, decision.row
     speaks = decision.neighbour.family.at(at.m) if decision.neighbour else at
+    alike = by_problem(results, speaks.family, table.header.load)
+    listing = listed(alike, speaks, row)
+    own = Listing(speaks, tuple(alike[speaks].values())).of(row.route) if row and speaks in alike else None
+    routed = row is not None and decision.followed and decision.route != STOCK
     return Explanation(
         problem,
         found,
         table.path,
         table.header,
-        measured(results, speaks, table.header.load, decision.row),
+        listing,
         tuple(filter(None, notes)),
         tuple(files),
         tables.peak_bandwidth(table.header.chip),
+        own,
+        ends.around(alike, at.m, row) if row and routed else None,
     )
 
 
@@ -256,7 +297,8 @@ def document(e: Explanation) -> dict[str, Any]:
     """The explanation as a JSON document."""
     decision, m = e.found.decision, e.measured
     row, grade = decision.row, decision.grade
-    runner_up = m.runner_up(decision.route) if m else None
+    # Between two measured M nothing comes second: a route that is faster at one of them may not be usable at the other.
+    runner_up = m.runner_up(decision.route) if m and not e.ends else None
     stock = m.of(STOCK) if m else None
     # A simulated row has no errors: nothing was computed.
     without = {"error": None} if e.header and e.header.source == "simulated" else {}
@@ -275,6 +317,7 @@ def document(e: Explanation) -> dict[str, Any]:
         "measured_at": str(m.problem) if m else None,
         "stock_us": stock.time_us if stock else None,
         "runner_up": runner_up.route if runner_up else None,
+        "between": ends.document(e.ends, e.faster) if e.ends else None,
         "roofline": [asdict(each) for each in e.roofline],
         "measured": [{**asdict(each), **_without_errors(each)} for each in m.results] if m else [],
     }

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..devices.clock import PLAIN
 from ..kernels import STOCK
+from ..problem import Problem
+from ..routing.table import Row
+from ..search.between import LONGER
 from ..search.measured import LEAST_ROUNDS, bar, noise_of, saved_us
 from ..search.results import PRUNED, Result
 from . import tables
-from .explain import Explanation, Listing
+from .ends import Ends
+from .explain import Explanation, Listing, clocks
 
 MOST_TIMED, MOST_REFUSED = 20, 10
 """Rows that people want to see; a kernel with a large space has hundreds, and the JSON document has them all."""
@@ -21,6 +26,8 @@ def text(e: Explanation) -> list[Any]:
     facts = {"route": str(e.found.decision.route), "why": e.found.why, **_evidence(e), **_table(e)}
     parts.append(tables.grid((tables.styled(name, "dim"), fact) for name, fact in facts.items() if fact))
     parts += [tables.styled(f"note: {note}", "yellow") for note in e.notes]
+    if e.ends is not None:
+        parts += ["", *_between(e, e.ends)]
     if e.measured is not None:
         parts += ["", *_measured(e, e.measured), "", *_roofline(e, e.measured)]
     return parts
@@ -31,27 +38,43 @@ def next_step(e: Explanation, option: str = "") -> str:
     grade = e.found.decision.grade
     if not option and (e.found.decision.neighbour or grade is None or not grade.usable):
         return f"autotune sweep --problem {tables.as_words(e.problem)}"
-    words = f"--family 'N={e.problem.n} K={e.problem.k}'"
-    return " ".join(filter(None, ("autotune show", words, option)))
+    words, table = tables.shape(e.problem.family), e.found.table
+    known = table is None or any(tables.has_words(family, words) for family in table.families)
+    return " ".join(filter(None, ("autotune show", f"--family '{words}'" if known else "", option)))
 
 
 def _evidence(e: Explanation) -> dict[str, str]:
     row, grade = e.found.decision.row, e.found.decision.grade
     if row is None or grade is None:
         return {}
-    what = "rival" if tables.is_stock(row) else "speedup"
-    whose = f" and {tables.shape(e.found.decision.neighbour.family)}" if e.found.decision.neighbour else ""
-    where = "" if tables.is_stock(row) or row.first == row.last else ", where that bound is lowest"
-    if not tables.measured_in(row):
-        where = ", the weaker of the M on both sides, between which nothing was measured"
-    rounds = tables.count(row.samples, "round") + (" of screening" if row.samples < LEAST_ROUNDS else "")
     return {
-        what: f"{tables.speedup(tables.evidence(row))} over stock at M={row.at}{whose}{where}; {rounds}",
+        "rival" if tables.is_stock(row) else "speedup": _gain(e, row),
         "bound": tables.bound(e.found.decision.neighbour.bound) if e.found.decision.neighbour else "",
         "error": NOT_COMPUTED if _simulated(e) else f"{row.error:.2g} relative to a float64 reference",
         "state": grade.level + (f": {grade.reason}" if grade.reason else ""),
         "simulated" if _simulated(e) else "measured": f"{row.date}, MLX {row.mlx}, {row.os}",
     }
+
+
+def _gain(e: Explanation, row: Row) -> str:
+    """What the route gains at this very M, if it was measured there, and at the row's weakest M."""
+    decision = e.found.decision
+    m, whose = decision.problem.m, f" and {tables.shape(decision.neighbour.family)}" if decision.neighbour else ""
+    at, rounds = f"at M={row.at}{whose}", _rounds(row.samples)
+    gain, alone = tables.speedup(tables.evidence(row)), row.first == row.last == row.at
+    if tables.is_stock(row):
+        return f"{gain} over stock {at}, {rounds}" + ("" if alone else ", the row's best")
+    if e.own is not None and row.at != m:
+        own = f"{tables.speedup(e.own.interval)} over stock at M={m}{whose}, {_rounds(e.own.rounds)}"
+        return f"{own}; the row's least is {gain} {at}"
+    # Without measurements beside the table nobody knows at which M of a row there were some.
+    if row.at != m and (e.measured is not None or not tables.measured_in(row)):
+        return f"not measured at M={m}; the row's least is {gain} over stock {at}, {rounds}"
+    return f"{gain} over stock {at}, {rounds}" + ("" if alone else ", the row's least")
+
+
+def _rounds(number: int) -> str:
+    return tables.count(number, "round") + (" of screening" if number < LEAST_ROUNDS else "")
 
 
 def _simulated(e: Explanation) -> bool:
@@ -72,18 +95,49 @@ def _table(e: Explanation) -> dict[str, str]:
     }
 
 
+def _between(e: Explanation, ends: Ends) -> list[Any]:
+    """The route at the M on both sides, and the least that it gains between them."""
+    title = tables.styled(f"The route on both sides of M={e.problem.m}", "bold")
+    title.append(_whose(e, ends.before.problem), style="yellow not bold")
+    said = clocks(ends.rows)
+    title.append(f", {said}" if said else "", style="not bold")
+    rows = [
+        (
+            str(end.problem.m),
+            tables.three(row.stock_us),
+            tables.three(row.time_us),
+            tables.speedup(row.interval),
+            _rounds(row.rounds) + (f", {row.clock} times" if " and " in said else ""),
+        )
+        for end, row in zip(ends.both, ends.rows)
+    ]
+    parts = [title, tables.grid(rows, ("M", "stock us", "route us", "speedup", ""), right=(0, 1, 2))]
+    if ends.least is not None:
+        least = f"Least gain between them: {ends.least:.2f}x, stock's shorter time over the route's longer one, with "
+        least += "the lower bounds of the speedups"
+        if len({row.clock == PLAIN for row in ends.rows}) > 1:
+            least += f"; a plain time of stock counts as {LONGER} of it, as the GPU's own may be that much shorter"
+        parts.append(tables.styled(f"{least}.", ""))
+    return parts
+
+
+def _whose(e: Explanation, measured: Problem) -> str:
+    """Of what else the measurements are than of the problem's own shape and layout, if so."""
+    if e.found.decision.neighbour:
+        return f" of the neighbour {tables.shape(measured.family)}"
+    return f" of the layout {measured.layout}" if measured.layout != e.problem.layout else ""
+
+
 def _measured(e: Explanation, m: Listing) -> list[Any]:
     simulated = _simulated(e)
     title = tables.styled(f"{'Simulated' if simulated else 'Measured'} at M={m.problem.m}", "bold")
-    if e.found.decision.neighbour:
-        title.append(f" of the neighbour {tables.shape(m.problem.family)}", style="yellow not bold")
-    elif m.problem.layout != e.problem.layout:
-        title.append(f" of the layout {m.problem.layout}", style="yellow not bold")
+    title.append(_whose(e, m.problem), style="yellow not bold")
     if m.problem.m != e.problem.m:
         row = e.found.decision.row
-        beside = row is not None and row.at == m.problem.m and not tables.measured_in(row)
+        beside = e.ends is not None or (row is not None and row.at == m.problem.m and not tables.measured_in(row))
         what = "beside" if beside else "the nearest to"
         title.append(f", {what} M={e.problem.m}{'' if beside else ' that was'}", style="yellow not bold")
+    title.append(f", {m.clocks}" if m.clocks else "", style="not bold")
     timed, refused = m.timed, m.results[len(m.timed) :]
     shown = list(timed[:MOST_TIMED])
     # Stock and the route are what the list is about, however far down they come.
@@ -118,14 +172,20 @@ def _cells(e: Explanation, result: Result) -> tuple[Any, ...]:
 
 
 def _compared(e: Explanation, m: Listing) -> list[Any]:
-    """What the runner-up and stock cost beside the route.
+    """What the runner-up and stock cost beside the route; beside an M that was not measured, why a route that is faster
+    is not taken, as none is second that may not be usable there.
 
     Ratios are of paired speedups: times of different rounds may differ by more than their routes do.
     """
     taken, second = m.of(e.found.decision.route), m.runner_up(e.found.decision.route)
     if taken is None:
         return [tables.styled(f"The route {e.found.decision.route} was not timed at M={m.problem.m}.", "")]
-    lines = _bar(e, m)
+    lines, rival = _bar(e, m), e.faster
+    if rival is not None:
+        gain, us = tables.speedup(rival.result.interval), tables.three(rival.result.time_us)
+        lines.append(f"Faster at M={rival.m}, but not taken: {rival.result.route}, {us} us, {gain}: {rival.why}.")
+    if e.ends is not None:
+        return [tables.styled(line, "") for line in lines]
     if second is not None and taken.route == str(STOCK):
         gain = tables.speedup(second.interval)
         lines.append(f"Best rival of stock: {second.route}, {tables.three(second.time_us)} us, {gain}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -188,6 +189,14 @@ def test_explain_without_tables(shipped_tables):
     assert done.exit_code == 0
     assert "there is no table to look in" in done.stdout
     assert f"next: autotune sweep --problem '{PROBLEM}'" in done.stderr
+
+
+def test_the_next_step_after_a_shape_that_the_table_lacks_can_be_taken(file):
+    """Whatever explain suggests is a command that works."""
+    for asked in (PROBLEM, PROBLEM.replace("13824", "6144")):
+        (_, _, step) = run("explain", asked, "--table", file).stderr.strip().rpartition("next: autotune ")
+        assert run(*shlex.split(step)).exit_code == 0
+        assert ("--family" in step) == (asked == PROBLEM)
 
 
 def test_explain_a_malformed_problem():

@@ -44,7 +44,7 @@ def explain(asked, table, *rest, **options):
 @pytest.mark.parametrize(
     ("m", "route", "why"),
     [
-        (1, STOCK, "the row M=1..2 keeps stock: its best rival's 0.98x [0.93, 1.03] does not clear 3 %"),
+        (1, STOCK, "the row M=1..2 keeps stock: its best rival, at 0.98x [0.93, 1.03], does not clear 3 %"),
         (3, PAD, "the row M=3..7 says so"),
         (8, STOCK, "the row M=8..16 (upcast) is stale and not used: kernel upcast changed since it was measured"),
         (64, STOCK, "is stale and not used: measured with MLX 0.1.0"),
@@ -124,7 +124,10 @@ def test_what_was_measured_is_shown_of_the_neighbour():
     assert str(explained.measured.problem.family) == family
     said = _text(explained)
     assert "Measured at M=3 of the neighbour N=10240 K=5120" in said
-    assert "over stock at M=7 and N=10240 K=5120" in said
+    assert (
+        " over stock at M=3 and N=10240 K=5120, 8 rounds; the row's least is 2.91x [2.86, 2.96] at M=7 and N=10240 "
+        in said
+    )
     assert "a neighbour's route took at most 3 % longer than the best in 95 % of cases, by shapes" in said
     assert document(explained)["neighbour"]["family"] == family
     assert document(explained)["neighbour"]["bound"]["regret"] == 0.03
@@ -313,7 +316,9 @@ def _text(explanation) -> str:
 def test_text_tells_route_rivals_and_roofline():
     text = _text(explain(problem(WIDE, 3), make({WIDE: ROWS}), RESULTS))
     for expected in (
-        "the row M=3..7 says so", "2.91x [2.86, 2.96] over stock at M=7", "Measured at M=3\n", f">  {PAD}", "of 3350",
+        "the row M=3..7 says so",
+        "2.95x [2.93, 2.97] over stock at M=3, 8 rounds; the row's least is 2.91x [2.86, 2.96] at M=7\n",
+        "Measured at M=3, plain times\n", f">  {PAD}", "of 3350",
         "  dropped", "inaccurate: error 1 is above [0.1]",
         "Stock, timed beside it: 130 us, 2.95 times the route's 44.1 us.",
         f"Runner-up: {REPEAT}, 44.3 us, 1.00 times the route's 44.1 us; their intervals overlap.", "425 MFLOP",
@@ -323,7 +328,7 @@ def test_text_tells_route_rivals_and_roofline():
 
 def test_text_says_where_another_m_was_measured():
     text = _text(explain(problem(WIDE, 20), make({WIDE: ROWS}), RESULTS))
-    assert "Measured at M=8, the nearest to M=20 that was" in text
+    assert "Measured at M=8, the nearest to M=20 that was, plain times\n" in text
     assert "The route chunk rows=16 was not timed at M=8." in text
 
 
@@ -331,9 +336,115 @@ def test_text_says_that_a_row_lies_between_two_measured_m():
     """Its evidence is of the weaker one, also where the other one is nearer, and that one's results are listed."""
     table = make({WIDE: [row(3, 3, PAD, 2.9), row(4, 7, "upcast", 1.9, at=8, samples=2), row(8, 8)]})
     text = _text(explain(problem(WIDE, 4), table, RESULTS))
-    assert "over stock at M=8, the weaker of the M on both sides, between which nothing was measured; " in text
-    assert "; 2 rounds of screening\n" in text
-    assert "Measured at M=8, beside M=4\n" in text
+    least = "not measured at M=4; the row's least is 1.90x [1.85, 1.95] over stock at M=8, 2 rounds of screening\n"
+    assert least in text
+    assert least in _text(explain(problem(WIDE, 4), table))
+    assert "Measured at M=8, beside M=4, plain times\n" in text
+    assert "on both sides" not in text
+
+
+FOLD = "fold_k parts=2 sum=native"
+ENDS = [
+    timed(WIDE, 8, STOCK, 100, 100),
+    timed(WIDE, 8, "upcast", 40, 100),
+    timed(WIDE, 16, STOCK, 110, 110),
+    timed(WIDE, 16, "upcast", 50, 110, rounds=2),
+    timed(WIDE, 16, FOLD, 30, 110),
+]
+
+
+class TestBetweenTwoMeasuredM:
+    """Both ends are told, none comes second, and what is faster at one of them is told with what it lacks."""
+
+    @pytest.mark.parametrize("rows", [[row(9, 15, "upcast", 2.2, at=16)], [row(8, 16, "upcast", 2.2)]])
+    def test_in_a_row_of_its_own_and_in_one_that_holds_both(self, rows):
+        found = explain(problem(WIDE, 12), make({WIDE: rows}), ENDS)
+        text = _text(found)
+        for expected in (
+            "  not measured at M=12; the row's least is 2.20x [2.15, 2.25] over stock at M=16, 16 rounds\n",
+            "The route on both sides of M=12, plain times\n",
+            " 8       100      40.0  2.50x [2.48, 2.52]  8 rounds",
+            "16       110      50.0  2.20x [2.19, 2.21]  2 rounds of screening",
+            "Least gain between them: 1.99x, stock's shorter time over the route's longer one, with the lower bounds "
+            "of the speedups.\n",
+            ", beside M=12, plain times\n",
+        ):
+            assert expected in text
+        assert "Runner-up" not in text
+        assert "Stock, timed beside it" not in text
+
+    def test_a_faster_one_is_named_with_what_it_lacks(self):
+        found = explain(problem(WIDE, 12), make({WIDE: [row(9, 15, "upcast", 2.2, at=16)]}), ENDS)
+        said = f"Faster at M=16, but not taken: {FOLD}, 30.0 us, 3.67x [3.64, 3.69]: not measured at M=8.\n"
+        assert said in _text(found)
+        between = json.loads(json.dumps(document(found)))["between"]
+        assert between["faster"] == {"at": 16, "route": FOLD, "why": "not measured at M=8"}
+        assert [each["problem"] for each in between["ends"]] == [str(problem(WIDE, m)) for m in (8, 16)]
+        assert document(found)["runner_up"] is None
+
+    def test_times_of_two_clocks_are_told_apart(self):
+        gated = [replace(each, clock="gated") for each in ENDS[:2]]
+        table = make({WIDE: [row(9, 15, "upcast", 2.2, at=16)]})
+        text = _text(explain(problem(WIDE, 12), table, [*gated, *ENDS[2:]]))
+        assert "on both sides of M=12, gated and plain times\n" in text
+        assert "8 rounds, gated times" in text
+        assert "; a plain time of stock counts as 0.72 of it, as the GPU's own may be that much shorter.\n" in text
+
+    def test_of_a_neighbour(self):
+        family = WIDE.replace("13824", "10240")
+        ends = [replace(each, problem=each.problem.replace("13824", "10240")) for each in ENDS]
+        text = _text(explain(problem(BETWEEN, 12), _shapes([row(9, 15, "upcast", 2.2, at=16)]), ends))
+        assert "The route on both sides of M=12 of the neighbour N=10240 K=5120, plain times\n" in text
+        assert str(measured(ends, problem(family, 12), "chained").problem.family) == family
+
+    def test_a_measured_m_has_a_runner_up(self):
+        found = explain(problem(WIDE, 16), make({WIDE: [row(8, 16, "upcast", 2.2)]}), ENDS)
+        assert (found.ends, document(found)["between"]) == (None, None)
+        assert f"Runner-up: {FOLD}, 30.0 us" in _text(found)
+        assert "  2.20x [2.15, 2.25] over stock at M=16, 16 rounds, the row's least\n" in _text(found)
+
+
+def test_the_clock_of_the_times_is_named_unless_a_model_gave_them():
+    table = make({WIDE: ROWS})
+    stamped = [replace(each, clock="stamped") for each in RESULTS]
+    assert "Measured at M=3, stamped times\n" in _text(explain(problem(WIDE, 3), table, stamped))
+    mixed = [stamped[0], *RESULTS[1:]]
+    assert "Measured at M=3, plain and stamped times\n" in _text(explain(problem(WIDE, 3), table, mixed))
+    simulated = [replace(each, source="simulated") for each in RESULTS]
+    model = make({WIDE: ROWS}, header(source="simulated"))
+    assert "Simulated at M=3\n" in _text(explain(problem(WIDE, 3), model, simulated))
+
+
+def test_without_measurements_the_row_says_what_it_knows():
+    text = _text(explain(problem(WIDE, 3), make({WIDE: ROWS})))
+    assert "  2.91x [2.86, 2.96] over stock at M=7, 16 rounds, the row's least" in text
+    assert "  0.98x [0.93, 1.03] over stock at M=2, 16 rounds, the row's best" in _text(
+        explain(problem(WIDE, 1), make({WIDE: ROWS}))
+    )
+
+
+@pytest.mark.parametrize(
+    ("rival", "lacks"),
+    [
+        (row(1, 2, STOCK, 0.9, samples=2), "is slower"),
+        (row(1, 2, STOCK, 1.3, samples=2), "was in no play-off"),
+        (row(1, 2, STOCK, 1.04), "does not clear 3 %"),
+        (row(1, 2, STOCK, 1.3), "does not clear that problem's own noise, or not in both sessions, or it saves the GPU "
+         "less than it costs the CPU"),
+    ],
+)  # fmt: skip
+def test_what_the_rival_lacked_that_stock_was_kept_against(rival, lacks):
+    assert look_up(make({WIDE: [rival]}), problem(WIDE, 1)).why.endswith(f"], {lacks}")
+
+
+def test_the_next_step_names_a_family_that_the_table_has():
+    option = "--table made.json"
+    for asked, step in (
+        (problem(WIDE, 3), f"autotune show --family 'N=13824 K=5120' {option}"),
+        (problem(WIDE.replace("f16", "bf16"), 3), f"autotune show --family 'N=13824 K=5120' {option}"),
+        (problem(WIDE.replace("13824", "6144"), 3), f"autotune show {option}"),
+    ):
+        assert explain_text.next_step(explain(asked, make({WIDE: ROWS})), option) == step
 
 
 def test_text_names_stocks_best_rival():
@@ -394,6 +505,7 @@ def test_a_table_that_is_not_this_machines_says_so():
 def test_document_survives_json():
     found = json.loads(json.dumps(document(explain(problem(WIDE, 3), make({WIDE: ROWS}), RESULTS))))
     assert (found["route"], found["runner_up"], found["stock_us"]) == (PAD, REPEAT, 130.0)
+    assert found["between"] is None
     assert found["row"]["m"] == [3, 7]
     assert found["row"]["freshness"]["level"] == "valid"
     assert [each["status"] for each in found["measured"]][-1] == "inaccurate"
