@@ -90,9 +90,8 @@ def times(
 
     Raises :class:`AutotuneError` where nothing was measured of that.
     """
-    wanted = words.lower().split()
     measured = by_family(row for row in results if row.load == table.header.load)
-    named = [family for family in order or measured if all(word in str(family).lower() for word in wanted)]
+    named = [family for family in order or measured if tables.has_words(str(family), words)]
     found: dict[Family, dict[int, Cell]] = {}
     for family in dict.fromkeys(named):
         cells = (_cell(table, each.problem, each.rows) for each in measured.get(family, ()))

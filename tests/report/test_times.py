@@ -86,7 +86,8 @@ def test_all_on_stock_has_no_least_and_no_most():
 
 def test_some_m_and_some_families():
     assert set(cells(times.times(TABLE, RESULTS, ms=[3]))) == {(WIDE, 3), (NARROW, 3), (BRAIN, 3)}
-    assert set(cells(times.times(TABLE, RESULTS, "n=13824 F16 ", ms=[3]))) == {(WIDE, 3), (BRAIN, 3)}
+    assert set(cells(times.times(TABLE, RESULTS, "n=13824 F16 ", ms=[3]))) == {(WIDE, 3)}
+    assert set(cells(times.times(TABLE, RESULTS, "n=13824 bf16", ms=[3]))) == {(BRAIN, 3)}
     assert set(cells(times.times(TABLE, RESULTS, "N=1024"))) == {(NARROW, 3)}
 
 
