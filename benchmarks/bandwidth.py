@@ -12,9 +12,9 @@ of the one before, or ``--copy`` GB/s. Chained calls include the small kernel th
 microseconds: shares are given with it and without. Copies, links and a bench's calls are all timed by the same clock
 (``autotune/devices/clock.py``), each the median of nine; run it on the machine of the bench.
 
-At the end, for each M and quantization with four routed products or more of one clock: the line through their times
-that is best in relative terms, as what a call takes whatever its size and the rate at which its bytes come beyond that;
-``--fits`` prints these alone.
+At the end, for each M and quantization with four routed products or more, plain ones apart: the line through their
+times that is best in relative terms, as what a call takes whatever its size and the rate at which its bytes come beyond
+that; ``--fits`` prints these alone.
 """
 
 from __future__ import annotations
@@ -147,6 +147,8 @@ def fits(lines: Iterable[Line]) -> Iterator[str]:
         moved = np.array([weight_bytes(line.problem) for line in each])
         took = np.array([line.routed_us for line in each])
         slope, fixed = np.polyfit(moved, took, 1, w=1 / took)
+        if slope <= 0:
+            continue
         off = np.max(np.abs((fixed + slope * moved) / took - 1))
         yield (
             f"{class_}, M={m}: {fixed:.1f} us and the bytes at {1e-6 / slope:.2f} TB/s, "

@@ -4,7 +4,7 @@ For a quarter, a half and all of a number of calls of the stock op, linked to a 
 call behind gates and plain, each the median of nine evaluations with the least and the most. What an evaluation costs
 besides its calls is spread over them, so a clock that counts none of it shows the same at all three; ``slope`` is what
 a further call takes, from a quarter of the calls to all of them, and has nothing of it under either clock. On CUDA it
-also compares the GPU's own clock with the host's over half a second of waiting. Ends with exit code 1 where a gated
+also compares the GPU's own clock with the host's over half a second of waiting. Ends with exit code 1 where a stamped
 time is not within a tenth of its slope, and with 2 where there are plain times alone, as on Metal and on a CPU.
 """
 
@@ -45,7 +45,7 @@ def main() -> None:
             found = times(device, problem, name, most)
             few, all_ = (median(found[calls]) * calls for calls in (most // 4, most))
             slope = (all_ - few) / (most - most // 4)
-            print(f"{text} K=5120 {name:5} {'; '.join(map(cell, found, found.values()))}; slope {slope * 1e6:.2f}")
+            print(f"{text} K=5120 {name:7} {'; '.join(map(cell, found, found.values()))}; slope {slope * 1e6:.2f}")
             wrong |= name == clock.STAMPED and abs(all_ / most / slope - 1) > NEAR
     sys.exit(1 if wrong else 0)
 

@@ -62,11 +62,12 @@ def register(app: typer.Typer) -> None:
         path = folder / f"{from_csv.stem if from_csv else chip_id}.json"
         evidence = path.with_suffix(".csv")
         given = from_csv is not None and evidence.exists() and evidence.samefile(from_csv)
+        read = len(found) + (dropped if from_csv else 0)
         for target in (path,) if given else (path, evidence):
             sources.demand(target, rows[0].source)
-        if given and len(rows) < len(found):
+        if given and len(rows) < read:
             raise UsageError(
-                f"{from_csv} would be left with {len(rows)} of its {len(found)} results",
+                f"{from_csv} would be left with {len(rows)} of its {read} results",
                 "name a folder for the table and its results: --out FOLDER",
             )
         before = _incumbent(path)
@@ -78,7 +79,12 @@ def register(app: typer.Typer) -> None:
                 f"{path} was replaced: {gone} of its {before.count} routes are for products that are not in it any more"
             )
         routed = sum(row["route"] != "stock" for each in derived.families.values() for row in each)
-        if dropped:
+        if dropped and from_csv:
+            note(
+                f"{dropped} results were left out: of an older MLX or of another clock than their problem's newest, or "
+                "measured again"
+            )
+        elif dropped:
             why = "from before a kernel, or the way of measuring, changed"
             note(f"{dropped} results {why} were left out: run autotune sweep to renew them")
         if json:
@@ -117,7 +123,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _rows(from_csv: Path | None, chip: str, load: str, storage: str) -> tuple[list[Result], int]:
-    """The latest row of each route of the chip's problems, and how many were left out as stale."""
+    """The latest row of each route of the chip's problems, and how many were left out, as stale or as superseded."""
     from .. import kernels
     from ..search import export as export_
     from ..search import results, space, studies
@@ -126,13 +132,12 @@ def _rows(from_csv: Path | None, chip: str, load: str, storage: str) -> tuple[li
         rows = results.read(from_csv)
         if chip and any(row.chip != chip for row in rows):
             raise UsageError(f"{from_csv} is of {rows[0].chip}, not {chip}", "leave --chip out")
+        export_.one_origin(rows)
         latest = export_.newest(sorted(rows, key=attrgetter("date")))
-        if len(latest) < len(rows):
-            note(
-                f"{len(rows) - len(latest)} results were left out: of an older MLX or of another clock than their "
-                "problem's newest, or measured again"
-            )
-        return latest, 0
+        compared = {row.problem for row in latest}
+        # Where stock failed nothing was compared; the rows say why, and stay.
+        latest += [row for row in rows if row.problem not in compared]
+        return latest, len(rows) - len(latest)
     from .. import chips, machine
 
     if not chip:

@@ -75,15 +75,24 @@ def _times(found: list[Table], words: str, ms: list[int], workloads_: list[str],
 
     if format not in report.FORMATS:
         raise unknown("format", format, report.FORMATS)
+    if json and format != "text":
+        raise UsageError("--json and --format are two forms", "give one")
     if not found:
         raise AutotuneError("no table is in use on this machine", "name one, or run: autotune sweep && autotune export")
     order = [problem.family for name in workloads_ for problem in workloads.load(name).problems]
-    views = []
+    views, missing = [], []
     for table in found:
-        results, missing = beside(table)
-        if missing:
-            raise AutotuneError(missing, "run: autotune export, which writes both")
-        views.append(report.times(table, results, words, ms, order))
+        results, note = beside(table)
+        try:
+            if note:
+                raise AutotuneError(f"{table.path} has no times ({note})", "run: autotune export, which writes both")
+            views.append(report.times(table, results, words, ms, order))
+        except AutotuneError as error:
+            missing.append(error)
+    if not views:
+        raise missing[0]
+    for each in missing:
+        output.note(each.cause)
     if json:
         output.emit(report.document(views))
     elif format == "markdown":

@@ -30,9 +30,9 @@ from ..kernels import Route
 
 Build = Callable[[int], list[mx.array]]
 """From a number of calls to what is evaluated."""
-PLAIN, GATED, STAMPED = "plain", "gated", "stamped"
-"""How a time was taken, as results say it: by the host's clock; by the host's clock behind a gate, as it was on CUDA
-before there were stamps, and by the GPU's behind one."""
+PLAIN, STAMPED = "plain", "stamped"
+"""How a time was taken, as results say it: by the host's clock, or behind a gate by the GPU's. Results from before
+there were stamps say ``gated``: behind a gate, by the host's clock."""
 OFF = "AUTOTUNE_GATES"
 """Environment variable: ``0`` has plain times on CUDA too."""
 

@@ -6,7 +6,7 @@ The rule is that of an export (:mod:`autotune.search.between`); here it is put i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import kernels
@@ -14,7 +14,7 @@ from ..kernels import STOCK, Route
 from ..problem import Problem
 from ..routing.table import Header, Row
 from ..search import between
-from ..search.measured import NEARLY, Measured, played_off
+from ..search.measured import NEARLY, Measured
 from ..search.results import OK, PRUNED, Result
 from . import tables
 
@@ -86,7 +86,7 @@ class Faster:
 
 
 def faster(ends: Ends, m: int, header: Header) -> Faster | None:
-    """The fastest at an end of those that were measured to the end there and gain more than the route taken."""
+    """The fastest at an end of those that were not dropped there and gain more than the route taken."""
     here, _ = ends.at(m)
     taken = here.rows[ends.route]
     rivals = {
@@ -114,27 +114,32 @@ def _why(ends: Ends, m: int, route: Route, header: Header) -> str:
     if not kernels.kernel(route.kernel).smooth:
         return f"{route.kernel} may change abruptly from one M to the next"
     if not between.one_evidence(row, other):
-        return f"measured with another kernel or MLX {at_other}"
+        return f"measured with another kernel, space or MLX {at_other}"
     for end in (there, here):
-        short = _short(end, route, header)
+        short = _short(ends, end, route, header)
         if short:
             return short
     return _no_better(ends, route, header)
 
 
-def _short(end: Measured, route: Route, header: Header) -> str:
+def _short(ends: Ends, end: Measured, route: Route, header: Header) -> str:
     """What a route lacks to be used at an end, nothing where it lacks nothing there."""
     row, at = end.rows[route], f"at M={end.problem.m}"
-    sessions = 2 if played_off(row) else 1
+    cost = 0.0 if header.gpu_bound else between.cost_of(row, route, between.costs(*ends.both))
+    sessions = between.sessions_of(row)
 
-    def clears(gpu_bound: bool) -> bool:
-        return end.clears(row, header.margin, row.host_us, gpu_bound, header.sessions, sessions)
+    def clears(row: Result, gpu_bound: bool) -> bool:
+        return end.clears(row, header.margin, cost or 0.0, gpu_bound, header.sessions, sessions)
 
     if row.high < 1:
         return f"slower than stock {at}, {tables.speedup(row.interval)}"
-    if not clears(gpu_bound=True):
+    if not clears(replace(row, between=0.0), gpu_bound=True):
         return f"no sure gain {at}, {tables.speedup(row.interval)}"
-    if not clears(gpu_bound=header.gpu_bound):
+    if not clears(row, gpu_bound=True):
+        return f"no gain in both sessions {at}"
+    if cost is None:
+        return "what it costs the CPU was not measured"
+    if not clears(row, gpu_bound=header.gpu_bound):
         return f"saves the GPU less than it costs the CPU {at}"
     return ""
 
@@ -152,9 +157,7 @@ def _no_better(ends: Ends, route: Route, header: Header) -> str:
         return least
     if (1 - NEARLY) * gain <= own:
         return f"{least}, no more than {tables.per_cent(NEARLY)} better"
-    costs = header.source == "measured" and header.chip.backend != "cpu" and not header.gpu_bound
-    unknown = costs and not any(end.rows[route].host_us for end in ends.both)
-    return "what it costs the CPU was not measured" if unknown else UNKNOWN
+    return UNKNOWN
 
 
 def document(ends: Ends, rival: Faster | None) -> dict[str, Any]:

@@ -25,6 +25,8 @@ BOUNDLESS = 1e6
 """The upper bound that results write for a single round, which bounds nothing."""
 EMPTY = 100
 """Bounds that are further apart than this factor say nothing that a reader could use."""
+LEAST_WIDE = 20
+"""Columns that text which folds is given at least: below that a terminal may wrap the line instead."""
 WIDE = 10_000
 """Columns to lay text out in where nobody looks at it on a terminal: no line is ever folded there."""
 LEVELS = {"valid": "green", "recheck": "yellow", "stale": "red"}
@@ -275,12 +277,13 @@ def grid(
         # What is not asked to fold must not be cut short either: a route or a bound is useless in part.
         whole = fold is None or at != fold % width
         cells = [str(row[at]) for row in (*rows, *([head] if head else []))]
+        longest = max(len(line) for cell in cells for line in [*cell.split("\n"), ""])
         out.add_column(
             head[at] if head else "",
             justify="right" if at in right else "left",
             no_wrap=whole,
             overflow="fold",
-            min_width=max(len(line) for cell in cells for line in [*cell.split("\n"), ""]) if whole else None,
+            min_width=longest if whole else min(longest, LEAST_WIDE),
         )
     for row in rows:
         out.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))

@@ -16,6 +16,7 @@ what one session differs from the next.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Optional
 
 from .. import kernels
@@ -48,16 +49,13 @@ def route(
     """
     if STOCK in ends or after.problem.m > GAP * before.problem.m:
         return None
-    costs = _costs(before, after)
+    known = costs(before, after)
 
     def usable(at: Measured, each: Route) -> bool:
         row = at.rows[each]
-        known = costs.get(each.kernel)
-        if played_off(row):
-            return at.clears(row, margin, max(row.host_us, known or 0.0), gpu_bound, luck)
-        timed = row.status in (results.OK, results.PRUNED)
-        cost = 0.0 if gpu_bound else known
-        return timed and cost is not None and at.clears(row, margin, cost, gpu_bound, luck, sessions=1)
+        cost = 0.0 if gpu_bound else cost_of(row, each, known)
+        timed = row.status in (results.OK, results.PRUNED) and cost is not None
+        return timed and at.clears(row, margin, cost or 0.0, gpu_bound, luck, sessions_of(row))
 
     worth = {
         each: gain
@@ -102,9 +100,21 @@ def least(before: Measured, after: Measured, each: Route) -> float:
     return stock / max(row.stock_us / row.low for row in ends)
 
 
-def _costs(*ends: Measured) -> dict[str, float]:
-    """The most that a call of each kernel costs the program, of its play-offs: only these find it out, and calls of one
-    kernel differ little in it. On a CPU, and by a model, it is nothing; elsewhere 0 means that it was not measured."""
+def sessions_of(row: Result) -> int:
+    """In how many sessions a row was measured."""
+    return 2 if played_off(row) else 1
+
+
+def cost_of(row: Result, each: Route, known: Mapping[str, float]) -> Optional[float]:
+    """Microseconds that a call of the route costs the program: its own, or what is ``known`` of its kernel; None where
+    nobody knows. A play-off that did not look, as in older results, is held to nothing then, as at its own M."""
+    return row.host_us or known.get(each.kernel) or (0.0 if played_off(row) or each.kernel in known else None)
+
+
+def costs(*ends: Measured) -> dict[str, float]:
+    """The most that a call of each kernel costs the program, of its play-offs: only these find it out. It stands for
+    routes of the kernel of which it was not measured. On a CPU, and by a model, it is nothing; elsewhere 0 means that
+    it was not measured."""
     found: dict[str, float] = {}
     for each, row in (pair for end in ends for pair in end.rows.items()):
         known = row.host_us or row.backend == "cpu" or row.source == "simulated"

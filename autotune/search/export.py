@@ -51,16 +51,9 @@ def newest(rows: Iterable[Result]) -> list[Result]:
     return [row for (problem, _, *mlx), row in latest.items() if list(how.get(problem, never)[2:]) == mlx]
 
 
-def derive(
-    rows: Iterable[Result],
-    incumbent: Table | None = None,
-    workloads: Sequence[str] = (),
-    margin: float = MARGIN,
-    gpu_bound: bool = False,
-) -> Table:
-    """The table that the rows support. Raises :class:`AutotuneError` for no rows, or for rows of two machines, loads
-    or sources."""
-    rows = list(rows)
+def one_origin(rows: Iterable[Result]) -> Origin | None:
+    """Where the rows come from, None where there are none. Raises :class:`AutotuneError` for rows of two machines,
+    loads or sources."""
     origin: Origin | None = None
     for row in rows:
         if origin is None:
@@ -74,6 +67,20 @@ def derive(
                 f"the results are of two machines or loads ({origin.chip}, {origin.load} and {row.chip}, {row.load})",
                 "name one with --chip",
             )
+    return origin
+
+
+def derive(
+    rows: Iterable[Result],
+    incumbent: Table | None = None,
+    workloads: Sequence[str] = (),
+    margin: float = MARGIN,
+    gpu_bound: bool = False,
+) -> Table:
+    """The table that the rows support. Raises :class:`AutotuneError` for no rows, or for rows of two machines, loads
+    or sources."""
+    rows = list(rows)
+    origin = one_origin(rows)
     if origin is None:
         raise AutotuneError("there are no results to export", "run: autotune sweep")
     families = by_family(rows)

@@ -25,6 +25,7 @@ from autotune.problem import Problem
 from autotune.report.kernels import HEAD
 from autotune.search import lock, results, space, workloads
 from autotune.search.check import Finding
+from autotune.search.results import INACCURATE
 
 COMMANDS = (
     "devices",
@@ -578,19 +579,41 @@ class TestExport:
         assert "warning: the table that is there is not used to break ties" in ended.err
         assert exported.read_bytes() == whole
 
-    def test_what_was_measured_again_by_another_clock_counts_alone(self, call, measured):
-        """As where two sweeps were put together: times of two clocks cannot be compared."""
+    def test_what_was_measured_again_by_another_clock_counts_alone(self, call, fails, measured, tmp_path):
+        """As where two sweeps were put together: times of two clocks cannot be compared. The file keeps all."""
         rows = results.read(measured)
-        again = [replace(row, clock="gated", time_us=row.time_us / 2) for row in rows if row.route == "stock"]
+        again = [replace(row, clock="stamped", time_us=row.time_us / 2) for row in rows if row.route == "stock"]
         measured.write_text("".join([results.dumps(rows), *results.dumps(again).splitlines(True)[1:]]), "utf-8")
-        ended = call("export", "--from-csv", str(measured))
+        before = measured.read_bytes()
+        assert "would be left with 2 of its 6 results" in fails(USAGE, "export", "--from-csv", str(measured))
+        ended = call("export", "--from-csv", str(measured), "--out", str(tmp_path / "there"))
         assert "4 results were left out: of an older MLX or of another clock" in ended.err
-        assert {(row.route, row.clock) for row in results.read(measured)} == {("stock", "gated")}
+        written = results.read(tmp_path / "there" / "h100.csv")
+        assert {(row.route, row.clock) for row in written} == {("stock", "stamped")}
+        assert measured.read_bytes() == before
 
-    def test_of_two_machines(self, fails, measured):
-        lines = measured.read_text().splitlines(True)
-        measured.write_text("".join([*lines[:-1], lines[-1].replace(",132,", ",114,")]))
-        assert "two machines" in fails(FAILED, "export", "--from-csv", str(measured))
+    def test_where_stock_failed_the_rows_stay(self, call, measured):
+        rows = results.read(measured)
+        failed = rows[0].problem
+        rows = [replace(row, status=INACCURATE) if row.problem == failed else row for row in rows]
+        measured.write_text(results.dumps(rows), "utf-8")
+        assert call("export", "--from-csv", str(measured)).code == OK
+        assert results.read(measured) == rows
+
+    @pytest.mark.parametrize("first", [0, 1])
+    @pytest.mark.parametrize("fields", [{"source": "simulated"}, {"load": "queued"}, {"cores": 114}])
+    def test_of_two_machines_loads_or_sources(self, fails, measured, tmp_path, fields, first):
+        """Also where every row of the one has a newer one of the other."""
+        rows = results.read(measured)
+        both = [rows, [replace(row, **fields) for row in rows]]
+        measured.write_text(
+            "".join([results.dumps(both[first]), *results.dumps(both[1 - first]).splitlines(True)[1:]]), "utf-8"
+        )
+        before = measured.read_bytes()
+        said = fails(FAILED, "export", "--from-csv", str(measured), "--out", str(tmp_path / "there"))
+        assert ("no table has both" if "source" in fields else "two machines or loads") in said
+        assert measured.read_bytes() == before
+        assert not (tmp_path / "there").exists()
 
     def test_a_database_that_is_none(self, fails, isolated):
         isolated.mkdir()

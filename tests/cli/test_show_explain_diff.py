@@ -83,6 +83,7 @@ class TestShowTimes:
             ("--workload", "small-batch"),
             ("--format", "text"),
             ("--times", "--format", "html"),
+            ("--times", "--format", "markdown", "--json"),
             ("--times", "--workload", "none"),
         ],
     )
@@ -91,6 +92,20 @@ class TestShowTimes:
 
     def test_without_measurements_beside_it(self, tmp_path):
         assert exit_code("show", str(saved(tmp_path, ROWS)), "--times") == FAILED
+
+    def test_of_several_tables_those_that_have_it(self, file, own):
+        """The user's table has no CSV beside it, and says so; another one is shown all the same."""
+        with open(file) as text:
+            raw = json.load(text)
+        with open(own) as text:
+            raw["chip"] = json.load(text)["chip"]
+        paths.tuned_tables().joinpath("h100.json").write_text(json.dumps(raw))
+        csv = Path(file).with_suffix(".csv")
+        paths.tuned_tables().joinpath("h100.csv").write_bytes(csv.read_bytes())
+        done = run("show", "--times")
+        assert done.exit_code == 0
+        assert "130 to 44.0, 2.95x" in done.stdout
+        assert "cpu.json has no times (there are no measurements beside the table (cpu.csv)" in done.stderr
 
     def test_without_a_table(self, shipped_tables):
         assert exit_code("show", "--times") == FAILED

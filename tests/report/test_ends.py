@@ -76,7 +76,8 @@ def test_the_least_gain_is_that_of_an_export():
         ([at(8, NATIVE, 99, low=0.8, high=1.2)], "no sure gain at M=8, 1.01x [0.80, 1.20]"),
         ([at(8, NATIVE, 90, host_us=30.0)], "saves the GPU less than it costs the CPU at M=8"),
         ([at(8, NATIVE, 60)], "its least gain between is 1.66x"),
-        ([at(8, NATIVE, 30, mlx="0.1.0")], "measured with another kernel or MLX at M=8"),
+        ([at(8, NATIVE, 30, mlx="0.1.0")], "measured with another kernel, space or MLX at M=8"),
+        ([at(8, NATIVE, 40, between=2.0)], "no gain in both sessions at M=8"),
         ([at(8, NATIVE, 30)], report.UNKNOWN),
     ],
 )
@@ -91,9 +92,15 @@ def test_what_is_as_good_as_the_route_taken_may_not_be():
 
 
 def test_a_cost_that_is_not_known_is_a_reason_where_it_counts():
-    screened = [at(m, NATIVE, 30, host_us=0.0) for m in (8, 16)]
+    screened = [at(m, NATIVE, 30, host_us=0.0, rounds=2) for m in (8, 16)]
     assert why(*screened) == "what it costs the CPU was not measured"
     assert why(*screened, gpu_bound=True) == report.UNKNOWN
+
+
+def test_what_another_route_of_the_kernel_costs_stands_for_it():
+    screened = [at(m, FOLD, 30, host_us=0.0, rounds=2) for m in (8, 16)]
+    other = at(8, "fold_k parts=4 sum=native", 80, host_us=75.0)
+    assert why(*screened, other) == "saves the GPU less than it costs the CPU at M=8"
 
 
 def test_between_a_route_has_to_be_legal_and_of_a_smooth_kernel():

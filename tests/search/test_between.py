@@ -202,6 +202,12 @@ class TestWhatACallCosts:
         assert across(rows, ends=(UPCAST, UPCAST)) is None
         assert across([rows[0], row(16, UPCAST, 3.0, host_us=0.0)], ends=(UPCAST, UPCAST)) == UPCAST
 
+    def test_its_own_where_it_was_measured(self):
+        """Another route of the kernel may cost more: calls of large results do."""
+        rows = [row(m, UPCAST, 1.25, host_us=1.0) for m in (8, 16)]
+        rows = [*rows, *(row(m, TWO, 1.25, host_us=1.0) for m in (8, 16)), row(8, FOUR, 1.1, host_us=21.0)]
+        assert across(rows, ends=(TWO, TWO)) == TWO
+
     @pytest.mark.parametrize("fields", [{"backend": "cpu"}, {"source": "simulated"}])
     def test_nothing_where_there_is_nothing_to_find_out(self, fields):
         rows = [*(replace(each, host_us=0.0) for each in winners()), dropped(16, UPCAST, 1.25)]
