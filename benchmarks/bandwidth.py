@@ -38,7 +38,7 @@ from autotune.routing.neighbours import class_of
 COPIED = 512 << 20
 COPIES, LINKS, TIMES = 20, 500, 9
 LEAST = 4
-"""Products that a line is drawn through."""
+"""Products that a line is drawn through, at least."""
 
 
 def copy_bandwidth() -> float:

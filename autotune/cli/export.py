@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -132,11 +131,7 @@ def _rows(from_csv: Path | None, chip: str, load: str, storage: str) -> tuple[li
         rows = results.read(from_csv)
         if chip and any(row.chip != chip for row in rows):
             raise UsageError(f"{from_csv} is of {rows[0].chip}, not {chip}", "leave --chip out")
-        export_.one_origin(rows)
-        latest = export_.newest(sorted(rows, key=attrgetter("date")))
-        compared = {row.problem for row in latest}
-        # Where stock failed nothing was compared; the rows say why, and stay.
-        latest += [row for row in rows if row.problem not in compared]
+        latest = export_.current(rows)
         return latest, len(rows) - len(latest)
     from .. import chips, machine
 

@@ -82,10 +82,11 @@ def _times(found: list[Table], words: str, ms: list[int], workloads_: list[str],
     order = [problem.family for name in workloads_ for problem in workloads.load(name).problems]
     views, missing = [], []
     for table in found:
-        results, note = beside(table)
+        results, none = beside(table)
+        if none:
+            missing.append(AutotuneError(f"{table.path} has no times ({none})", "run: autotune export"))
+            continue
         try:
-            if note:
-                raise AutotuneError(f"{table.path} has no times ({note})", "run: autotune export, which writes both")
             views.append(report.times(table, results, words, ms, order))
         except AutotuneError as error:
             missing.append(error)

@@ -89,11 +89,11 @@ class Kernel:
     to the next, so that a route which is good at two measured M may be used between them. ``backends`` are those of MLX
     that it runs on, and ``offered`` those on which a sweep tries it without being asked; ``nax`` says that it needs the
     GPU's neural accelerators; ``searched`` that its space is too large to be measured whole, and is searched as far as
-    a sweep's effort goes. ``side`` is ``vector`` for a matrix-vector kernel, ``matrix`` for a
-    matrix-matrix kernel, and empty where that depends on M and on the limit
-    that MLX has compiled in (:mod:`autotune.stock_rules`). ``rounded`` names operands that the kernel rounds to the
-    problem's dtype before it multiplies (``x``, ``weights``) or ``partials``, sums being in float32 and the result
-    rounded once: ``autotune verify`` holds it to that. None promises nothing beyond ``accuracy``.
+    a sweep's effort goes. ``side`` is ``vector`` for a matrix-vector kernel, ``matrix`` for a matrix-matrix kernel, and
+    empty where that depends on M and on the limit that MLX has compiled in (:mod:`autotune.stock_rules`). ``rounded``
+    names operands that the kernel rounds to the problem's dtype before it multiplies (``x``, ``weights``) or
+    ``partials``, sums being in float32 and the result rounded once: ``autotune verify`` holds it to that. None promises
+    nothing beyond ``accuracy``.
     """
 
     name: str = ""

@@ -108,8 +108,7 @@ def _why(ends: Ends, m: int, route: Route, header: Header) -> str:
         return f"not measured {at_other}"
     if other.status not in (OK, PRUNED):
         return f"{other.status} {at_other}"
-    inner = (ends.before.problem.with_m(ends.before.problem.m + 1), ends.after.problem.with_m(ends.after.problem.m - 1))
-    if not all(kernels.accepts(route, each) for each in inner):
+    if not between.legal_between(ends.before, ends.after, route):
         return "not legal at every M between"
     if not kernels.kernel(route.kernel).smooth:
         return f"{route.kernel} may change abruptly from one M to the next"
@@ -126,10 +125,9 @@ def _short(ends: Ends, end: Measured, route: Route, header: Header) -> str:
     """What a route lacks to be used at an end, nothing where it lacks nothing there."""
     row, at = end.rows[route], f"at M={end.problem.m}"
     cost = 0.0 if header.gpu_bound else between.cost_of(row, route, between.costs(*ends.both))
-    sessions = between.sessions_of(row)
 
     def clears(row: Result, gpu_bound: bool) -> bool:
-        return end.clears(row, header.margin, cost or 0.0, gpu_bound, header.sessions, sessions)
+        return end.clears(row, header.margin, cost or 0.0, gpu_bound, header.sessions)
 
     if row.high < 1:
         return f"slower than stock {at}, {tables.speedup(row.interval)}"

@@ -174,18 +174,13 @@ def by_problem(results: Iterable[Result], family: Family, load: str) -> dict[Pro
     return {each: texts[text] for text in texts if (each := Problem.parse(text)).family == family}
 
 
-def measured(results: Iterable[Result], problem: Problem, load: str, row: Row | None = None) -> Listing | None:
-    """The results for the problem, else for the nearest measured M of its family (the smaller of two). For a problem
-    that a neighbour speaks for, it is the neighbour's that is given.
+def listed(alike: Mapping[Problem, ByRoute], problem: Problem, row: Row | None = None) -> Listing | None:
+    """Of what :func:`by_problem` found the results for the problem, else for the nearest measured M (the smaller of
+    two). For a problem that a neighbour speaks for, it is the neighbour's that is given.
 
     An M of the ``row`` that covers the problem goes before any other: its results are what the row was derived from;
     so does the M beside a row that lies between two, from which its evidence is.
     """
-    return listed(by_problem(results, problem.family, load), problem, row)
-
-
-def listed(alike: Mapping[Problem, ByRoute], problem: Problem, row: Row | None = None) -> Listing | None:
-    """The same of what :func:`by_problem` found."""
     if not alike:
         return None
 

@@ -8,7 +8,7 @@ from ..devices.clock import PLAIN
 from ..kernels import STOCK
 from ..problem import Problem
 from ..routing.table import Row
-from ..search.between import LONGER
+from ..search.between import LEAST_SHARE
 from ..search.measured import LEAST_ROUNDS, bar, noise_of, saved_us
 from ..search.results import PRUNED, Result
 from . import tables
@@ -116,7 +116,7 @@ def _between(e: Explanation, ends: Ends) -> list[Any]:
         least = f"Least gain between them: {ends.least:.2f}x, stock's shorter time over the route's longer one, with "
         least += "the lower bounds of the speedups"
         if len({row.clock == PLAIN for row in ends.rows}) > 1:
-            least += f"; a plain time of stock counts as {LONGER} of it, as the GPU's own may be that much shorter"
+            least += f"; a plain time of stock counts as {LEAST_SHARE} of it, as the GPU's own may be that much shorter"
         parts.append(tables.styled(f"{least}.", ""))
     return parts
 

@@ -6,10 +6,8 @@ evidence of the weakest M of an interval alone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 from ..devices.clock import PLAIN
@@ -17,10 +15,10 @@ from ..errors import AutotuneError
 from ..kernels import STOCK, Route
 from ..problem import Family, Problem
 from ..routing.neighbours import class_of
-from ..routing.table import Table
+from ..routing.table import Table, route_at
 from ..search.measured import by_family, noise_of
 from ..search.results import Result
-from ..search.stats import NONE, Interval
+from ..search.stats import NONE, Interval, geometric_mean
 from . import tables
 
 FORMATS = ("text", "markdown")
@@ -121,13 +119,12 @@ def _groups(named: Iterable[Family], measured: Container[Family], most: int) -> 
 def _cell(table: Table, problem: Problem, rows: Mapping[Route, Result]) -> Cell | None:
     """None where the table has no row for the problem, or its route no time: not everything that lies beside a table
     went into it."""
-    covering = (row for row in table.rows(str(problem.family)) if row.first <= problem.m <= row.last)
-    row = next(covering, None)
-    own = rows.get(row.route) if row else None
-    if row is None or own is None or not own.time_us:
+    route = route_at(table.rows(str(problem.family)), problem.m)
+    own = rows.get(route) if route else None
+    if route is None or own is None or not own.time_us:
         return None
-    stock_us, gain = (own.time_us, NONE) if row.route == STOCK else (own.stock_us, own.interval)
-    return Cell(problem, row.route, stock_us, own.time_us, gain, noise_of(rows[STOCK]), own.clock, own.mlx, own.date)
+    stock_us, gain = (own.time_us, NONE) if route == STOCK else (own.stock_us, own.interval)
+    return Cell(problem, route, stock_us, own.time_us, gain, noise_of(rows[STOCK]), own.clock, own.mlx, own.date)
 
 
 def document(found: Iterable[Times]) -> dict[str, Any]:
@@ -189,10 +186,17 @@ Column = list[str]
 def grids(found: Times, width: int = tables.WIDE, strong: bool = False) -> Iterator[Grid]:
     """Each group as one grid or, where that would be wider than ``width`` or have more than ``ABREAST`` shapes, as
     several, of which the last has the geometric means of all."""
+    mixed = _mixed(found)
     for group in found.groups:
-        columns = [_column(found, group, family, strong) for family in group.families]
-        numbers = ["M", *map(str, _ms(found, group))]
-        pieces = _pieces([*columns, _means(found, group)], width - _wide(numbers))
+        of_each = [found.cells[family] for family in group.families]
+        ms = sorted({m for by_m in of_each for m in by_m})
+        at_each = [[by_m.get(m) for by_m in of_each] for m in ms]
+        columns = [
+            [tables.shape(family), *(_words(cell, strong, mixed) if cell else "" for cell in cells)]
+            for family, cells in zip(group.families, zip(*at_each))
+        ]
+        numbers, means = ["M", *map(str, ms)], ["geomean", *map(_mean, at_each)]
+        pieces = _pieces([*columns, means], width - _wide(numbers))
         for number, piece in enumerate(pieces, 1):
             title = group.class_ + (f" ({number} of {len(pieces)})" if len(pieces) > 1 else "")
             head, *lines = [list(line) for line in zip(numbers, *piece)]
@@ -219,22 +223,10 @@ def _wide(column: Column) -> int:
     return max(map(len, column))
 
 
-def _ms(found: Times, group: Group) -> list[int]:
-    return sorted({m for family in group.families for m in found.cells[family]})
-
-
-def _column(found: Times, group: Group, family: Family, strong: bool) -> Column:
-    mixed, by_m = _mixed(found), found.cells[family]
-    return [tables.shape(family), *(_words(by_m[m], strong, mixed) if m in by_m else "" for m in _ms(found, group))]
-
-
-def _means(found: Times, group: Group) -> Column:
-    """The geometric mean of the group at each M, with the number of shapes where it is not of all."""
-    out = ["geomean"]
-    for m in _ms(found, group):
-        cells = [found.cells[family][m] for family in group.families if m in found.cells[family]]
-        out.append(f"{geometric(cells):.2f}x" + ("" if len(cells) == len(group.families) else f" of {len(cells)}"))
-    return out
+def _mean(cells: Sequence[Cell | None]) -> str:
+    """The geometric mean of a group at one M, with the number of shapes where it is not of all."""
+    there = [cell for cell in cells if cell]
+    return f"{geometric(there):.2f}x" + ("" if len(there) == len(cells) else f" of {len(there)}")
 
 
 def _words(cell: Cell, strong: bool, mixed: bool) -> str:
@@ -293,4 +285,4 @@ def _marks(cell: Cell, mixed: bool) -> str:
 
 def geometric(cells: Sequence[Cell]) -> float:
     """The geometric mean of their speedups."""
-    return math.exp(fmean(math.log(cell.speedup.value) for cell in cells))
+    return geometric_mean([cell.speedup.value for cell in cells])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -217,6 +217,11 @@ class Table:
     def count(self) -> int:
         """Number of routes."""
         return sum(len(rows) for rows in self.families.values())
+
+
+def route_at(rows: Iterable[Row], m: int) -> Route | None:
+    """The route of the row that covers M, stock included; None where none does."""
+    return next((row.route for row in rows if row.first <= m <= row.last), None)
 
 
 def problem_at(family: str, m: int) -> Problem:

@@ -1,7 +1,7 @@
 """Which route is used for the M between two measured ones.
 
 A table that is exact at 8 and 16 rows and leaves 9 to 15 to stock costs a server with ten requests all that it gains.
-So a route that is good at both ends is taken for what lies between, if what its kernel gains changes smoothly with M.
+So a route that is good at both ends is taken for what lies between, if its kernel's time changes smoothly with M.
 It need not be the best at either: the best of an M often is so at that one alone, with other tiles of the same kernel a
 few per cent behind, and the more precise the clock, the rarer the ties that would give two neighbours one route.
 
@@ -28,7 +28,7 @@ from .results import Result
 
 GAP = 2.0
 """Largest ratio of two measured M between which a route is used."""
-LONGER = 0.72
+LEAST_SHARE = 0.72
 """The least that a GPU's own time was of a plain one, of 46 problems on an H100 (docs/measuring.md)."""
 
 
@@ -55,7 +55,7 @@ def route(
         row = at.rows[each]
         cost = 0.0 if gpu_bound else cost_of(row, each, known)
         timed = row.status in (results.OK, results.PRUNED) and cost is not None
-        return timed and at.clears(row, margin, cost or 0.0, gpu_bound, luck, sessions_of(row))
+        return timed and at.clears(row, margin, cost or 0.0, gpu_bound, luck)
 
     worth = {
         each: gain
@@ -77,9 +77,14 @@ def route(
 def _fits(each: Route, before: Measured, after: Measured) -> bool:
     """Whether the route may be used between, as far as numbers do not matter: it is legal there, changes smoothly, and
     its rows at both ends speak of one kernel, under one MLX."""
-    first, last = before.problem.with_m(before.problem.m + 1), after.problem.with_m(after.problem.m - 1)
-    legal = each != STOCK and kernels.accepts(each, first) and kernels.accepts(each, last)
+    legal = each != STOCK and legal_between(before, after, each)
     return legal and kernels.kernel(each.kernel).smooth and one_evidence(before.rows[each], after.rows[each])
+
+
+def legal_between(before: Measured, after: Measured, each: Route) -> bool:
+    """Whether the route is legal at the first and at the last M between."""
+    first, last = before.problem.with_m(before.problem.m + 1), after.problem.with_m(after.problem.m - 1)
+    return kernels.accepts(each, first) and kernels.accepts(each, last)
 
 
 def one_evidence(one: Result, other: Result) -> bool:
@@ -96,13 +101,8 @@ def least(before: Measured, after: Measured, each: Route) -> float:
     ends = (before.rows[each], after.rows[each])
     mixed = len({row.clock == PLAIN for row in ends}) > 1
     stocks = (at.rows[STOCK] for at in (before, after))
-    stock = min(row.stock_us * (LONGER if mixed and row.clock == PLAIN else 1.0) for row in stocks)
+    stock = min(row.stock_us * (LEAST_SHARE if mixed and row.clock == PLAIN else 1.0) for row in stocks)
     return stock / max(row.stock_us / row.low for row in ends)
-
-
-def sessions_of(row: Result) -> int:
-    """In how many sessions a row was measured."""
-    return 2 if played_off(row) else 1
 
 
 def cost_of(row: Result, each: Route, known: Mapping[str, float]) -> Optional[float]:

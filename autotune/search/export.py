@@ -21,7 +21,7 @@ from ..errors import AutotuneError
 from ..kernels import STOCK, Route
 from ..problem import Family
 from ..routing.neighbours import class_of
-from ..routing.table import Header, Row, Table
+from ..routing.table import Header, Row, Table, route_at
 from . import between, generalize, results
 from .measured import MARGIN, Measured, by_family, luck
 from .results import Origin, Result
@@ -49,6 +49,15 @@ def newest(rows: Iterable[Result]) -> list[Result]:
             before = how.get(row.problem, never)
             how[row.problem] = mine if mine[:3] >= before[:3] else before
     return [row for (problem, _, *mlx), row in latest.items() if list(how.get(problem, never)[2:]) == mlx]
+
+
+def current(rows: Sequence[Result]) -> list[Result]:
+    """Of results of one origin, in any order, those that a table is derived from: the :func:`newest`, and the rows of
+    problems whose stock failed, which say why. Raises :class:`AutotuneError` as :func:`one_origin` does."""
+    one_origin(rows)
+    found = newest(sorted(rows, key=attrgetter("date")))
+    compared = {row.problem for row in found}
+    return found + [row for row in rows if row.problem not in compared]
 
 
 def one_origin(rows: Iterable[Result]) -> Origin | None:
@@ -112,17 +121,15 @@ def routes(
     """The table's rows for each family."""
     ties = {}
     votes: dict[str, Counter[Route]] = defaultdict(Counter)
-    held = {family: _held(incumbent, family) for family in families}
+    held = {family: incumbent.rows(str(family)) if incumbent else () for family in families}
     for family, measured in families.items():
-        stood = held[family]
-        ties[family] = [each.ties(margin, stood.get(each.problem.m), gpu_bound, luck) for each in measured]
+        ties[family] = [each.ties(margin, route_at(held[family], each.problem.m), gpu_bound, luck) for each in measured]
         votes[class_of(str(family))].update(route for each in ties[family] for route in each)
-    found = {}
-    for family, measured in families.items():
-        choice = choose(ties[family], measured, votes[class_of(str(family))])
-        across = partial(between.route, margin=margin, gpu_bound=gpu_bound, luck=luck)
-        found[family] = _rows(measured, choice, across, held[family])
-    return found
+    across = partial(between.route, margin=margin, gpu_bound=gpu_bound, luck=luck)
+    return {
+        family: _rows(measured, choose(ties[family], measured, votes[class_of(str(family))]), across, held[family])
+        for family, measured in families.items()
+    }
 
 
 def choose(
@@ -163,18 +170,7 @@ def _least(paths: list[Path]) -> Path:
     return equal[0] if len(equal) == 1 else min(equal, key=lambda path: [str(route) for route in path[3]])
 
 
-def _held(incumbent: Table | None, family: Family) -> dict[int, Route]:
-    """What the incumbent has for each M that it was measured at; nothing where it cannot be read."""
-    held: dict[int, Route] = {}
-    if incumbent is not None:
-        for row in incumbent.rows(str(family)):
-            held.update(dict.fromkeys(range(row.first, row.last + 1), row.route))
-    return held
-
-
-def _rows(
-    measured: Sequence[Measured], choice: Sequence[Route], across: Across, held: Mapping[int, Route]
-) -> list[Row]:
+def _rows(measured: Sequence[Measured], choice: Sequence[Route], across: Across, held: Sequence[Row]) -> list[Row]:
     """Intervals of M from the routes at measured M and those between them, each with the evidence of its weakest M.
 
     A route between two M makes one interval with these where both have it, or with the one that has it where that one
@@ -186,7 +182,7 @@ def _rows(
         if stretches:
             before, last, ends = measured[number - 1], stretches[-1], (choice[number - 1], route)
             gap = last.last + 1
-            bridge = across(before, each, ends, held=held.get(gap)) if gap < m else route
+            bridge = across(before, each, ends, held=route_at(held, gap)) if gap < m else route
             if ends[0] == route == bridge and between.one_evidence(before.rows[route], each.rows[route]):
                 last.last = m
                 last.evidence.append(each)

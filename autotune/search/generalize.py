@@ -34,7 +34,7 @@ from .. import kernels
 from ..kernels import STOCK, Route
 from ..problem import Family
 from ..routing.neighbours import Bound, Shapes, class_of, speaks
-from ..routing.table import Row
+from ..routing.table import Row, route_at
 from . import results
 from .measured import Measured
 from .results import Result
@@ -106,10 +106,9 @@ def _bound(class_: str, left_out: Sequence[LeftOut], searched: bool) -> Bound:
 def off_stock(problems: Iterable[Measured], rows: Sequence[Row]) -> Iterable[tuple[Measured, Route]]:
     """The problems that those rows take off stock, with the route, as the router would."""
     for each in problems:
-        m = each.problem.m
-        row = next((row for row in rows if row.first <= m <= row.last), None)
-        if row is not None and row.route != STOCK and kernels.accepts(row.route, each.problem):
-            yield each, row.route
+        route = route_at(rows, each.problem.m)
+        if route is not None and route != STOCK and kernels.accepts(route, each.problem):
+            yield each, route
 
 
 def regret(measured: Measured, route: Route) -> float:

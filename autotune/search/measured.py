@@ -59,11 +59,9 @@ class Measured:
         ]
         return sorted(found, key=lambda each: (-each[1].speedup, each[1].route))
 
-    def clears(
-        self, row: Result, margin: float, host_us: float, gpu_bound: bool = False, luck: float = 0.0, sessions: int = 2
-    ) -> bool:
-        """Whether a row's gain, measured in so many sessions, clears the margin, the noise, luck and ``host_us``."""
-        floor = bar(max(margin, self.noise), luck, sessions)
+    def clears(self, row: Result, margin: float, host_us: float, gpu_bound: bool = False, luck: float = 0.0) -> bool:
+        """Whether a row's gain clears the margin, the noise, what its sessions may differ by, and ``host_us``."""
+        floor = bar(max(margin, self.noise), luck, 2 if played_off(row) else 1)
         worse = row.speedup * math.exp(-abs(row.between) / 2)
         return row.low > floor and worse > floor and (gpu_bound or saved_us(row) > host_us)
 

@@ -34,8 +34,7 @@ class Tuned:
         """The route that this chip's table has for the problem, stock included; None where it has none."""
         if self.own is None:
             return None
-        rows = _rows(self.own, str(problem.family))
-        return next((row.route for row in rows if row.first <= problem.m <= row.last), None)
+        return table.route_at(_rows(self.own, str(problem.family)), problem.m)
 
     def seeds(self, problem: Problem) -> list[Route]:
         """Routes besides the held one that may be good, the likeliest first: a few of this chip's, then a few of other

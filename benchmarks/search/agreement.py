@@ -27,7 +27,7 @@ from autotune.devices.simulated.chip import SimulatedChip
 from autotune.devices.simulated.device import SimulatedDevice
 from autotune.kernels import STOCK, Route
 from autotune.problem import Problem
-from autotune.routing.table import Table
+from autotune.routing.table import Table, route_at
 from autotune.search import export
 from autotune.search.measure import EFFORTS, Effort
 from autotune.search.plan import Plan
@@ -102,8 +102,7 @@ def agreement(
 
 
 def route(table: Table, problem: Problem) -> Route:
-    rows = table.rows(str(problem.family))
-    return next((row.route for row in rows if row.first <= problem.m <= row.last), STOCK)
+    return route_at(table.rows(str(problem.family)), problem.m) or STOCK
 
 
 def _seconds(chip: SimulatedChip, problem: Problem, route: Route) -> float:

@@ -22,7 +22,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from statistics import mean
 from unittest import mock
 
 from autotune.devices.simulated import chip as chips
@@ -31,10 +30,11 @@ from autotune.errors import AutotuneError
 from autotune.kernels import STOCK, Route
 from autotune.problem import Family, Problem
 from autotune.routing.neighbours import class_of
-from autotune.routing.table import Row
+from autotune.routing.table import Row, route_at
 from autotune.search import between, export, generalize, measured, results
 from autotune.search.measured import MARGIN, Measured
 from autotune.search.results import Result
+from autotune.search.stats import geometric_mean
 
 
 def main() -> None:
@@ -56,8 +56,8 @@ def main() -> None:
         for left, out in splits(every, options.keep):
             routes = export.routes({family: left}, luck=luck)[family]
             for each in out:
-                if enclosed(left, each.problem.m):
-                    found.setdefault(class_of(str(family)), []).append((each, *taken(routes, left, each.problem.m)))
+                if ends := around(left, each.problem.m):
+                    found.setdefault(class_of(str(family)), []).append((each, *taken(routes, each.problem.m, ends)))
     print("| class | M left out | taken | of the best | winners alone | slower than stock | unmeasured |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for class_, lines in found.items():
@@ -116,23 +116,17 @@ def splits(every: Sequence[Measured], keep: Sequence[int] | None) -> Iterator[tu
         yield [each for each in every if each is not out], [out]
 
 
-def enclosed(left: Sequence[Measured], m: int) -> bool:
-    """Whether M lies between two that are left and no more than a factor of two apart."""
+def around(left: Sequence[Measured], m: int) -> tuple[int, int] | None:
+    """The two M that are left on both sides of M; None where they are more than a factor of two apart."""
     below = max((each.problem.m for each in left if each.problem.m < m), default=0)
     above = min((each.problem.m for each in left if each.problem.m > m), default=0)
-    return 0 < above <= between.GAP * below
+    return (below, above) if 0 < above <= between.GAP * below else None
 
 
-def taken(routes: Sequence[Row], left: Sequence[Measured], m: int) -> tuple[Route, Route]:
+def taken(routes: Sequence[Row], m: int, ends: tuple[int, int]) -> tuple[Route, Route]:
     """The route for M, and the one of an older rule: that of both ends where they have the same."""
-    below = max(each.problem.m for each in left if each.problem.m < m)
-    above = min(each.problem.m for each in left if each.problem.m > m)
-    now, *ends = (at(routes, each) for each in (m, below, above))
-    return now, now if ends[0] == ends[1] else STOCK
-
-
-def at(routes: Sequence[Row], m: int) -> Route:
-    return next((row.route for row in routes if row.first <= m <= row.last), STOCK)
+    now, one, other = (route_at(routes, each) or STOCK for each in (m, *ends))
+    return now, now if one == other else STOCK
 
 
 def speedup(each: Measured, route: Route) -> float:
@@ -145,7 +139,7 @@ def best(each: Measured, luck: float) -> float:
 
 
 def geometric(values: Sequence[float]) -> float:
-    return math.exp(mean(map(math.log, values))) if values else math.nan
+    return geometric_mean(values) if values else math.nan
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from autotune.kernels import Route
 from autotune.problem import Problem
 from autotune.report import explain as report
 from autotune.report import explain_text, tables
-from autotune.report.explain import achieved, beside, document, measured
+from autotune.report.explain import achieved, beside, by_problem, document, listed
 from autotune.routing.neighbours import Bound
 from autotune.routing.router import Router
 from autotune.routing.table import ChipKey, load
@@ -254,6 +254,10 @@ RESULTS = [
     timed(WIDE, 8, STOCK, 47, 47),
     timed(WIDE.replace("b4", "b8"), 4, STOCK, 47, 47),
 ]
+
+
+def measured(results_, problem_, load, row_=None):
+    return listed(by_problem(results_, problem_.family, load), problem_, row_)
 
 
 def test_measured_routes_are_sorted_with_refused_ones_last():
