@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
             files = shared.in_reach(filter(machine.has, ("gpu", "cpu")))
             found = [shared.choose("", file.path) for file in files if file.kinds]
         if times:
-            _times(found, family, m or [], workload or [], format or "text", json)
+            output.next_step(_times(found, family, m or [], workload or [], format or "text", json, (chip, table)))
             return
         measured, notes = report.measurements(found)
         views = report.in_use(found, family, measured=measured)
@@ -66,7 +66,17 @@ def register(app: typer.Typer) -> None:
         output.next_step(report.next_step(views, shared.option(chip, table)))
 
 
-def _times(found: list[Table], words: str, ms: list[int], workloads_: list[str], format: str, json: bool) -> None:
+def _times(
+    found: list[Table],
+    words: str,
+    ms: list[int],
+    workloads_: list[str],
+    format: str,
+    json: bool,
+    named: tuple[str, str],
+) -> str:
+    """Prints the times of the tables that have some, and gives the command that follows; ``named`` are --chip and
+    --table."""
     from ..errors import AutotuneError, unknown
     from ..report import tables as shared
     from ..report import times as report
@@ -101,3 +111,4 @@ def _times(found: list[Table], words: str, ms: list[int], workloads_: list[str],
     else:
         console = output.console()
         shared.write(console, report.text(views, console.width if console.is_terminal else shared.WIDE))
+    return report.next_step(views, shared.option(*named))

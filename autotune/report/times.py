@@ -156,6 +156,13 @@ def _json(cell: Cell) -> dict[str, Any]:
     }
 
 
+def next_step(found: Sequence[Times], option: str = "") -> str:
+    """The command that follows: why the product that gains most has its route. ``option`` named the table, if one
+    did."""
+    most = max((cell for each in found for cell in each.all), key=lambda cell: cell.speedup.value)
+    return " ".join(filter(None, ("autotune explain", tables.as_words(most.problem), option)))
+
+
 def text(found: Iterable[Times], width: int = tables.WIDE) -> list[Any]:
     """The cells as lines and grids for :func:`autotune.report.tables.write`, no wider than ``width`` columns as far as
     one shape fits: no number is cut."""

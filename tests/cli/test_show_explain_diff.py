@@ -65,6 +65,7 @@ class TestShowTimes:
         done = run("show", file, "--times", "--m", "3")
         assert done.exit_code == 0
         assert "\n3  130 to 44.0, 2.95x    2.95x\n" in done.stdout
+        assert done.stderr == f"next: autotune explain '{PROBLEM}' --table {file}\n"
         assert not any(line.endswith(" ") for line in done.stdout.splitlines())
 
     def test_markdown_of_a_workload(self, file):

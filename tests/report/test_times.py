@@ -225,6 +225,12 @@ def test_json():
     assert (cell["problem"], cell["route"], cell["routed_us"]) == (str(problem(NARROW, 3)), PAD, 10)
 
 
+def test_what_gains_most_comes_next():
+    found = [times.times(TABLE, RESULTS, "bf16"), times.times(TABLE, RESULTS, "f16")]
+    assert times.next_step(found) == f"autotune explain '{problem(NARROW, 3)}'"
+    assert times.next_step(found[:1], "--chip h100") == f"autotune explain '{problem(BRAIN, 3)}' --chip h100"
+
+
 def test_a_dense_family_is_one_too():
     table = make({DENSE: [row(3, 3, PAD, 2.0)]})
     found = times.times(table, [timed(DENSE, 3, STOCK, 10, 10), timed(DENSE, 3, PAD, 5, 10)])

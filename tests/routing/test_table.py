@@ -99,6 +99,14 @@ class TestRoundTrip:
         table.save(made(neighbours=()), tmp_path / "new.json")
         assert table.load(tmp_path / "new.json").header.neighbours == ()
 
+    def test_the_route_at_an_m_is_that_of_the_row_that_covers_it(self, path):
+        rows = table.load(path).rows(DENSE)
+        covered = {m: row.route for row in rows for m in (row.first, row.last)}
+        assert covered
+        assert {m: table.route_at(rows, m) for m in covered} == covered
+        assert table.route_at(rows, rows[-1].last + 1) is None
+        assert table.route_at((), 1) is None
+
     def test_a_family_that_the_table_lacks_has_no_rows(self, path):
         assert table.load(path).rows("matmul N=65 K=256 f16 nt") == ()
 
